@@ -1,0 +1,71 @@
+"""The seam between the engine and whatever runs the network.
+
+A backend owns weights (immutable, shared) and, per session, one opaque state
+that it alone reads: rings of carried keys and values, the session's fixed
+noise. Everything that crosses the seam is numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.media import F32, U8
+from engine.spec import ModelSpec
+
+
+class SessionState(Protocol):
+    """A backend's memory of one session."""
+
+    def reset(self) -> None:
+        """Forgets the carried context (after an interrupt, a cut or a dropped hop)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HopInput:
+    """What one session gives to one hop of h new frames.
+
+    Attributes:
+        state: the session's state, from `Backend.new_session` of the same backend.
+        mel: float32 [h, n_mels, mel_frames], the log-mel window of each frame.
+        masked_latents: float32 [h, C, s, s], codec latents of the crops with
+            the generated part greyed out (`Backend.encode(crops, masked=True)`).
+    """
+
+    state: SessionState
+    mel: F32
+    masked_latents: F32
+
+
+class Backend(Protocol):
+    """Runs a model. Not thread-safe: one caller at a time."""
+
+    name: str
+    spec: ModelSpec
+
+    def encode(self, crops: U8, *, masked: bool) -> F32:
+        """Codec latents of face crops.
+
+        Args:
+            crops: uint8 RGB [n, R, R, 3].
+            masked: grey out the generated part first.
+
+        Returns:
+            float32 [n, C, s, s], scaled as the U-Net reads them.
+        """
+
+    def new_session(self, ref_latents: F32, *, hop_frames: int, seed: int) -> SessionState:
+        """Fresh state for one session.
+
+        Args:
+            ref_latents: float32 [C, s, s], the reference face, `encode(masked=False)`.
+            hop_frames: new frames a call, fixed for the session's life.
+            seed: of the session's fixed noise.
+        """
+
+    def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
+        """The generated face crops, uint8 RGB [h, R, R, 3] for each input.
+
+        All inputs share one hop length. Carried context of each state is advanced.
+        """

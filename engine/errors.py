@@ -1,0 +1,94 @@
+"""The exceptions of Lipwire's engine.
+
+    LipwireError
+    ├── ConfigError            a setting or a model.json that cannot be used
+    ├── ModelError             a model folder that cannot be loaded
+    │   └── StateDictMismatch  missing, unexpected or misshapen weight keys
+    ├── MediaError             a picture, sound or file that cannot be used
+    │   ├── AudioFormatError   samples of the wrong type, shape or range
+    │   └── VideoFormatError   a frame of the wrong type, shape or size
+    ├── AvatarError            an avatar folder or clip that cannot be used
+    ├── BackendError           a backend that is absent or refused the model
+    └── StreamError            a stream used against its state
+        ├── NeedMoreAudio      audio asked for has not arrived yet
+        └── StreamClosed       pushed to after close or flush
+
+Every message says what was expected and what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+class LipwireError(Exception):
+    """Base of every error that Lipwire raises on purpose."""
+
+
+class ConfigError(LipwireError):
+    """A setting or a `model.json` value that cannot be used."""
+
+
+class ModelError(LipwireError):
+    """A model folder that cannot be loaded."""
+
+
+class StateDictMismatch(ModelError):
+    """Weights whose keys or shapes differ from the architecture's.
+
+    Attributes:
+        missing: keys the architecture needs and the file lacks.
+        unexpected: keys the file has and the architecture does not.
+        misshapen: key -> (expected shape, shape in the file).
+    """
+
+    def __init__(
+        self,
+        source: str,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] | None = None,
+    ) -> None:
+        self.missing = list(missing)
+        self.unexpected = list(unexpected)
+        self.misshapen = dict(misshapen or {})
+        lines = [f"{source}: the weights do not fit the architecture"]
+        lines += [f"  missing     {key}" for key in self.missing]
+        lines += [f"  unexpected  {key}" for key in self.unexpected]
+        lines += [
+            f"  misshapen   {key}: expected {want}, found {have}"
+            for key, (want, have) in self.misshapen.items()
+        ]
+        super().__init__("\n".join(lines))
+
+
+class MediaError(LipwireError):
+    """A picture, sound or file that cannot be used."""
+
+
+class AudioFormatError(MediaError):
+    """Samples of the wrong type, shape or range."""
+
+
+class VideoFormatError(MediaError):
+    """A frame of the wrong type, shape or size."""
+
+
+class AvatarError(LipwireError):
+    """An avatar folder or clip that cannot be used."""
+
+
+class BackendError(LipwireError):
+    """A backend that is absent or refused the model."""
+
+
+class StreamError(LipwireError):
+    """A stream used against its state."""
+
+
+class NeedMoreAudio(StreamError):
+    """Audio that was asked for has not arrived yet."""
+
+
+class StreamClosed(StreamError):
+    """Something was pushed to a stream after its end."""

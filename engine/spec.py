@@ -1,0 +1,279 @@
+"""What a model is: architecture, geometry and time, read from its `model.json`.
+
+Everything that other modules derive from a model (token counts, look-ahead,
+latent size) is computed here, once, with its unit in its name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from engine.errors import ConfigError
+from engine.media import FRAME_SAMPLES, MEL_HOP_SAMPLES, MEL_WINDOW_SAMPLES, STEP_SAMPLES
+
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+CarryMode = Literal["disjoint", "pinned", "carry", "causal"]
+PasteMode = Literal["latentsync", "crop_mask"]
+
+AUDIO_STEPS = 10  # encoder positions that drive a frame: c - 4 .. c + 5 with c = 2 i
+AUDIO_STEPS_AHEAD = 6  # of them at or after the frame's own start
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSpec:
+    """The Whisper-shaped audio encoder and the window it sees for one frame.
+
+    Attributes:
+        width: channels of the encoder, also the U-Net's cross-attention width.
+        layers: transformer blocks; a step yields layers + 1 states.
+        positions: encoder positions in the window that ends at step c + 5,
+            20 ms each; the window is positions * 2 log-mel frames.
+        log_floor: log10 mel power below which the log-mel is clipped.
+    """
+
+    n_mels: int = 80
+    width: int = 384
+    layers: int = 4
+    heads: int = 6
+    positions: int = 100
+    log_floor: float = -6.5
+
+    def __post_init__(self) -> None:
+        _expect(self.width % self.heads == 0, f"audio width {self.width} % heads {self.heads} != 0")
+        _expect(
+            self.positions >= AUDIO_STEPS,
+            f"expected at least {AUDIO_STEPS} audio positions, got {self.positions}",
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Audio tokens of one frame: 10 steps of layers + 1 states."""
+        return AUDIO_STEPS * (self.layers + 1)
+
+    @property
+    def mel_frames(self) -> int:
+        """Log-mel frames (10 ms) in the window of one frame."""
+        return 2 * self.positions
+
+    @property
+    def lookahead_samples(self) -> int:
+        """Samples after a frame's end that its window reads: 1320 (82.5 ms).
+
+        Steps reach 80 ms past the frame; the last log-mel frame is centred
+        10 ms before that and reads 12.5 ms on either side.
+        """
+        end = AUDIO_STEPS_AHEAD * STEP_SAMPLES - MEL_HOP_SAMPLES + MEL_WINDOW_SAMPLES // 2
+        return end - FRAME_SAMPLES
+
+
+@dataclass(frozen=True, slots=True)
+class UNetSpec:
+    """Constructor arguments of `engine.models.unet.UNet3DConditionModel`.
+
+    The defaults are LatentSync 1.5's stage 2.
+
+    Attributes:
+        attention_heads: number of heads (upstream calls it `attention_head_dim`).
+        per_frame_norm: GroupNorm statistics per frame instead of pooled over
+            the window (upstream: `use_inflated_groupnorm`).
+        motion_decoder_only: temporal modules in the up blocks only.
+        time_scale_shift: the time embedding scales and shifts (FiLM) instead of adding.
+        audio_film: pool the frame's audio tokens into the time embedding.
+    """
+
+    in_channels: int = 13
+    out_channels: int = 4
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention_blocks: tuple[bool, ...] = (True, True, True, False)
+    layers_per_block: int = 2
+    attention_heads: int = 8
+    cross_attention_dim: int = 384
+    audio_tokens: int = 50
+    norm_num_groups: int = 32
+    motion_heads: int = 8
+    motion_positions: int = 24
+    motion_decoder_only: bool = False
+    per_frame_norm: bool = False
+    time_scale_shift: bool = False
+    audio_film: bool = False
+
+    def __post_init__(self) -> None:
+        _expect(
+            len(self.attention_blocks) == len(self.block_out_channels),
+            "expected one attention_blocks flag for each of block_out_channels",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CodecSpec:
+    """The picture codec.
+
+    Attributes:
+        kind: "tiny" (`engine.models.tiny_codec`) or "kl" (the Stable Diffusion VAE).
+        downscale: pixels per latent, each way.
+        width: channels of the tiny decoder; unused by "kl".
+        blocks: residual blocks of the tiny decoder at each of its resolutions.
+    """
+
+    kind: Literal["tiny", "kl"] = "kl"
+    latent_channels: int = 4
+    downscale: int = 8
+    scaling_factor: float = 0.18215
+    width: int = 64
+    blocks: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FaceSpec:
+    """Where the crop lies on a face and which part of it is generated.
+
+    Attributes:
+        template: left brow, right brow, nose in pixels of the warped crop; a
+            point may lie outside of it.
+        crop_width, crop_height: pixels of the warped crop, before it is
+            resized to the square that the network sees.
+        mask: "latentsync" (the published outline) or four numbers of a
+            superellipse in crop units 0..1: centre x, centre y, radius x,
+            radius y; its exponent is `mask_exponent`.
+        paste: how a generated crop returns to the picture.
+    """
+
+    template: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+    crop_width: int
+    crop_height: int
+    mask: Literal["latentsync"] | tuple[float, float, float, float] = "latentsync"
+    mask_exponent: float = 4.0
+    paste: PasteMode = "latentsync"
+
+
+LATENTSYNC_FACE_256 = FaceSpec(
+    template=((47.6, 56.0), (162.4, 56.0), (105.0, 112.0)), crop_width=210, crop_height=280
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model folder's `model.json`.
+
+    Attributes:
+        resolution: pixels of the square face crop that the network sees.
+        timesteps: served timesteps, highest first; their number is the step count.
+        window_frames: frames a temporal layer sees at once (W).
+        hop_frames: default new frames a call (h); the context is W - h.
+        digests: file name -> SHA-256 of the files beside `model.json`.
+    """
+
+    name: str
+    licence: str
+    resolution: int
+    audio: AudioSpec
+    unet: UNetSpec
+    codec: CodecSpec
+    face: FaceSpec
+    prediction_type: PredictionType = "epsilon"
+    timesteps: tuple[int, ...] = (999,)
+    carry: CarryMode = "pinned"
+    window_frames: int = 16
+    hop_frames: int = 4
+    guidance_scale: float = 1.0
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _expect(
+            self.prediction_type in get_args(PredictionType),
+            f"expected a prediction_type of {get_args(PredictionType)}, got {self.prediction_type}",
+        )
+        _expect(
+            self.carry in get_args(CarryMode),
+            f"expected a carry of {get_args(CarryMode)}, got {self.carry!r}",
+        )
+        _expect(
+            self.resolution % self.codec.downscale == 0,
+            f"resolution {self.resolution} is no multiple of the codec's {self.codec.downscale}",
+        )
+        _expect(
+            len(self.timesteps) > 0 and list(self.timesteps) == sorted(set(self.timesteps))[::-1],
+            f"expected timesteps that fall, got {self.timesteps}",
+        )
+        _expect(
+            1 <= self.hop_frames <= self.window_frames <= self.unet.motion_positions,
+            f"expected 1 <= hop {self.hop_frames} <= window {self.window_frames} "
+            f"<= positions {self.unet.motion_positions}",
+        )
+        _expect(
+            self.unet.in_channels == 3 * self.codec.latent_channels + 1,
+            f"expected {3 * self.codec.latent_channels + 1} U-Net input channels (noisy, mask, "
+            f"masked, reference), got {self.unet.in_channels}",
+        )
+        _expect(
+            self.unet.cross_attention_dim == self.audio.width
+            and self.unet.audio_tokens == self.audio.tokens,
+            f"the U-Net expects {self.unet.audio_tokens} x {self.unet.cross_attention_dim} audio "
+            f"tokens, the encoder gives {self.audio.tokens} x {self.audio.width}",
+        )
+
+    @property
+    def latent_size(self) -> int:
+        return self.resolution // self.codec.downscale
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """The spec in `text`.
+
+        Raises:
+            ConfigError: no JSON, an unknown or absent key, or a value out of range.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"model.json: expected JSON, {error}") from error
+        _expect(isinstance(data, dict), "model.json: expected an object")
+        parts: dict[str, Any] = {
+            "audio": AudioSpec,
+            "unet": UNetSpec,
+            "codec": CodecSpec,
+            "face": FaceSpec,
+        }
+        for key, kind in parts.items():
+            _expect(isinstance(data.get(key), dict), f"model.json: expected an object {key!r}")
+            data[key] = _build(kind, data[key], f"model.json: {key}")
+        spec: ModelSpec = _build(cls, data, "model.json")
+        return spec
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelSpec:
+        """The spec of a model folder.
+
+        Raises:
+            ConfigError: `model.json` is absent or wrong.
+        """
+        path = folder / "model.json"
+        if not path.is_file():
+            raise ConfigError(f"expected a model folder with a model.json, found none in {folder}")
+        return cls.from_json(path.read_text(encoding="utf-8"))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _build(kind: Any, data: dict[str, Any], where: str) -> Any:
+    known = {item.name for item in dataclasses.fields(kind)}
+    unknown = sorted(set(data) - known)
+    _expect(not unknown, f"{where}: unknown keys {unknown}, expected some of {sorted(known)}")
+    try:
+        return kind(**{key: _tuples(value) for key, value in data.items()})
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
