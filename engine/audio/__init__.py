@@ -1,0 +1,1 @@
+"""Speech features: log-mel frames and the windows the audio encoder sees."""

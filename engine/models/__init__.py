@@ -1,0 +1,1 @@
+"""The network, in torch: imported only when a torch model is loaded."""

@@ -1,0 +1,1 @@
+"""The gateway: HTTP, WebRTC, playout and the host of the engine process."""

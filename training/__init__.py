@@ -1,0 +1,1 @@
+"""Synthetic speech and faces, and the training of the bundled model."""
