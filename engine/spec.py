@@ -122,6 +122,8 @@ class CodecSpec:
         downscale: pixels per latent, each way.
         width: channels of the tiny decoder; unused by "kl".
         blocks: residual blocks of the tiny decoder at each of its resolutions.
+        encoder_width: channels of the branch beside the tiny codec's linear
+            encoder; 0 for a purely linear encoder.
     """
 
     kind: Literal["tiny", "kl"] = "kl"
@@ -130,6 +132,7 @@ class CodecSpec:
     scaling_factor: float = 0.18215
     width: int = 64
     blocks: int = 2
+    encoder_width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
