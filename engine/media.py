@@ -55,7 +55,7 @@ class Picture:
 
     @property
     def height(self) -> int:
-        return self.i420.shape[0] * 2 // 3
+        return int(self.i420.shape[0]) * 2 // 3
 
     @property
     def width(self) -> int:
