@@ -1,0 +1,189 @@
+"""Face crops out of I420 pictures and back into them.
+
+Both ways touch only the bounding box of the crop. The generated crop is turned
+into YUV once, warped into the box and blended there by the warped soft mask:
+no byte outside of the mask changes, and no full picture takes a trip through RGB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.errors import VideoFormatError
+from engine.media import F32, U8, Picture
+from engine.spec import FaceSpec
+
+# BT.601, limited range: RGB 0..255 to Y 16..235, U and V 16..240.
+_RGB_TO_YUV: F32 = np.array(
+    [
+        [0.256788, 0.504129, 0.097906, 16.0],
+        [-0.148223, -0.290993, 0.439216, 128.0],
+        [0.439216, -0.367788, -0.071427, 128.0],
+    ],
+    np.float32,
+)
+OUTSIDE = 127  # grey that a crop shows where it reaches beyond the picture
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A part of a picture with even edges, so that it holds whole chroma samples."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def empty(self) -> bool:
+        return self.right <= self.left or self.bottom <= self.top
+
+
+@dataclass(frozen=True, slots=True)
+class PasteMask:
+    """The soft mask in crop space.
+
+    Attributes:
+        weights: float32 [R, R], 1.0 = generated, 0.0 = the picture.
+        corners: float32 [4, 2], the corners of the box that holds all non-zero weights.
+    """
+
+    weights: F32
+    corners: F32
+
+    @classmethod
+    def of(cls, weights: F32) -> PasteMask:
+        """A mask from its weights.
+
+        Raises:
+            VideoFormatError: `weights` is no square of float32, or all zero.
+        """
+        if weights.dtype != np.float32 or weights.ndim != 2 or not weights.any():
+            raise VideoFormatError(
+                f"expected a float32 [R, R] mask with some weight, got {weights.dtype} "
+                f"{weights.shape}"
+            )
+        rows = np.flatnonzero(weights.any(axis=1))
+        columns = np.flatnonzero(weights.any(axis=0))
+        left, right = columns[0] - 1, columns[-1] + 1
+        top, bottom = rows[0] - 1, rows[-1] + 1
+        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
+        return cls(weights, corners)
+
+
+def square_affine(affine: F32, face: FaceSpec, resolution: int) -> F32:
+    """The affine from picture to network pixels, [2, 3] float32.
+
+    Args:
+        affine: from picture pixels to the warped crop of `face` (`align_affine`).
+        resolution: R, the square that the warped crop is resized to.
+    """
+    scale = np.array([resolution / face.crop_width, resolution / face.crop_height])
+    result = np.asarray(affine, np.float64) * scale[:, None]
+    result[:, 2] += 0.5 * scale - 0.5  # resizing keeps edges, not pixel centres
+    return np.asarray(result, np.float32)
+
+
+def planes(i420: U8) -> tuple[U8, U8]:
+    """Views of the Y plane [h, w] and of the U and V planes [2, h / 2, w / 2]."""
+    height, width = i420.shape[0] * 2 // 3, i420.shape[1]
+    return i420[:height], i420[height:].reshape(2, height // 2, width // 2)
+
+
+def crop_face(picture: Picture, affine: F32, resolution: int) -> U8:
+    """The face crop that the network reads: uint8 RGB [R, R, 3].
+
+    Args:
+        affine: [2, 3] from picture to crop pixels, pixel centres at integers.
+        resolution: R.
+    """
+    size = resolution - 1.0
+    corners = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float32)
+    box = _box_around(corners, affine, picture, margin=2)
+    if box.empty:
+        return np.full((resolution, resolution, 3), OUTSIDE, np.uint8)
+    luma, chroma = planes(picture.i420)
+    width, height = box.right - box.left, box.bottom - box.top
+    patch = np.empty((height * 3 // 2, width), np.uint8)
+    patch_luma, patch_chroma = planes(patch)
+    patch_luma[:] = luma[box.top : box.bottom, box.left : box.right]
+    patch_chroma[:] = chroma[:, box.top // 2 : box.bottom // 2, box.left // 2 : box.right // 2]
+    crop = cv2.warpAffine(
+        cv2.cvtColor(patch, cv2.COLOR_YUV2RGB_I420),
+        _moved(affine, box),
+        (resolution, resolution),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(OUTSIDE, OUTSIDE, OUTSIDE),
+    )
+    return np.asarray(crop, np.uint8)
+
+
+def paste_crop(
+    picture: Picture, crop: U8, mask: PasteMask, affine: F32, factor: float = 1.0
+) -> Picture:
+    """The picture with the generated crop blended in.
+
+    Args:
+        crop: uint8 RGB [R, R, 3].
+        mask: what of the crop is shown.
+        affine: [2, 3] from picture to crop pixels.
+        factor: share of the generated mouth, 0.0 (the picture itself comes back) to 1.0.
+
+    Raises:
+        VideoFormatError: crop and mask differ in size.
+    """
+    if crop.shape != (*mask.weights.shape, 3):
+        raise VideoFormatError(f"expected a crop of {mask.weights.shape}, got {crop.shape}")
+    box = _box_around(mask.corners, affine, picture, margin=1)
+    if factor <= 0.0 or box.empty:
+        return picture
+    size = (box.right - box.left, box.bottom - box.top)
+    moved = _moved(affine, box)
+    yuv = cv2.transform(crop.astype(np.float32), _RGB_TO_YUV)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = _f32(cv2.warpAffine(yuv, moved, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
+    weights = _f32(cv2.warpAffine(mask.weights * np.float32(factor), moved, size, flags=flags))
+    half = (size[0] // 2, size[1] // 2)
+    result = picture.i420.copy()
+    luma, chroma = planes(result)
+    _blend(luma[box.top : box.bottom, box.left : box.right], warped[..., 0], weights)
+    coarse = _f32(cv2.resize(warped, half, interpolation=cv2.INTER_AREA))
+    coarse_weights = _f32(cv2.resize(weights, half, interpolation=cv2.INTER_AREA))
+    for index in (0, 1):
+        plane = chroma[index, box.top // 2 : box.bottom // 2, box.left // 2 : box.right // 2]
+        _blend(plane, coarse[..., 1 + index], coarse_weights)
+    return Picture(result)
+
+
+def _f32(array: object) -> F32:
+    return np.asarray(array, np.float32)
+
+
+def _blend(target: U8, generated: F32, weights: F32) -> None:
+    old = target.astype(np.float32)
+    mixed = old + weights * (generated - old)
+    target[:] = np.clip(np.rint(mixed), 0, 255)
+
+
+def _moved(affine: F32, box: Box) -> F32:
+    """The same affine, read from the box's corner."""
+    moved = np.array(affine, np.float64)
+    moved[:, 2] += moved[:, :2] @ np.array([box.left, box.top], np.float64)
+    return moved.astype(np.float32)
+
+
+def _box_around(corners: F32, affine: F32, picture: Picture, margin: int) -> Box:
+    inverse = np.asarray(cv2.invertAffineTransform(np.asarray(affine, np.float64)))
+    points = corners.astype(np.float64) @ inverse[:, :2].T + inverse[:, 2]
+    low = np.floor(points.min(axis=0)).astype(int) - margin
+    high = np.ceil(points.max(axis=0)).astype(int) + 1 + margin
+    return Box(
+        left=max(int(low[0]), 0) // 2 * 2,
+        top=max(int(low[1]), 0) // 2 * 2,
+        right=min((int(high[0]) + 1) // 2 * 2, picture.width),
+        bottom=min((int(high[1]) + 1) // 2 * 2, picture.height),
+    )
