@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from engine.models.tiny_codec import TinyCodec
+from engine.models.unet import UNet3DConditionModel
 from engine.models.whisper import WhisperEncoder
 from engine.spec import ModelSpec
 
@@ -17,6 +18,11 @@ def build_audio_encoder(spec: ModelSpec) -> WhisperEncoder:
 def build_codec(spec: ModelSpec) -> TinyCodec:
     """The picture codec: `encode` and `decode`, scaled latents."""
     return TinyCodec(spec.codec)
+
+
+def build_unet(spec: ModelSpec) -> UNet3DConditionModel:
+    """The denoiser: `forward`, `forward_hop`, `forward_clip`."""
+    return UNet3DConditionModel(spec.unet)
 
 
 def parameter_count(module: nn.Module) -> int:
