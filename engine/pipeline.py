@@ -1,0 +1,138 @@
+"""From source frames to finished pictures, for the hops of many streams at once.
+
+The steps of a hop: take the source frames, crop the faces that are not
+prepared, encode those of all streams in one call, run the network once for all
+streams, paste each generated crop back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from engine.backends.base import Backend, HopInput, SessionState
+from engine.face.paste_back import PasteMask, crop_face, paste_crop
+from engine.media import F32, U8, Picture
+from engine.windows import WindowPlan
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFrame:
+    """A picture that waits for its mouth.
+
+    Attributes:
+        affine: float32 [2, 3] from picture to network pixels; None: no face.
+        masked_latents: float32 [C, s, s] where they are prepared; None: the
+            crop must be encoded.
+        cut: the picture does not continue the one before it.
+    """
+
+    picture: Picture
+    affine: F32 | None
+    masked_latents: F32 | None = None
+    cut: bool = False
+
+
+class FaceSource(Protocol):
+    """Where a stream's pictures come from: a prepared avatar or a camera."""
+
+    rests_in_silence: bool
+    """The source's own mouth is at rest, so silence needs no generated one."""
+
+    def start_frame(self) -> int | None:
+        """The first frame that can be shown; None: no picture has come yet."""
+
+    def ready(self, frames: range) -> bool:
+        """Whether the pictures of `frames` have come."""
+
+    def take(self, frames: range) -> list[SourceFrame]:
+        """The source frames of `frames`, which are asked for in order and once."""
+
+    def push(self, picture: Picture, pts_samples: int) -> None:
+        """Takes a camera's next picture.
+
+        Raises:
+            StreamError: an avatar takes none, or too many wait.
+        """
+
+    def end(self) -> None:
+        """No more pictures will come: those that are there are ready."""
+
+    def ref_latents(self, backend: Backend) -> F32 | None:
+        """float32 [C, s, s] of the reference face; None: the hop's first face serves."""
+
+
+@dataclass(slots=True)
+class PendingHop:
+    """One stream's hop on its way through the network.
+
+    Attributes:
+        sources: h source frames.
+        factors: the share of generated mouth of each.
+        affines: where each mouth goes; None where there is none to paste.
+        generation: of the speech that the hop shows.
+        state: the backend's session; None: the hop shows the source frames only.
+        mel: float32 [h, n_mels, mel_frames] where `state` is there.
+        masked_latents: float32 [h, C, s, s], once encoded.
+    """
+
+    plan: WindowPlan
+    sources: list[SourceFrame]
+    factors: list[float]
+    affines: list[F32 | None]
+    generation: int
+    state: SessionState | None = None
+    mel: F32 | None = None
+    masked_latents: F32 | None = None
+
+
+def nearest_faces(faces: Sequence[int], count: int) -> list[int]:
+    """For each of `count` frames the nearest frame that has a face, itself if it is one."""
+    return [min(faces, key=lambda face: abs(face - index)) for index in range(count)]
+
+
+def encode_masked(backend: Backend, hops: Sequence[PendingHop]) -> None:
+    """Gives every hop its masked latents; crops are encoded in one call for all of them.
+
+    A frame without a face borrows the nearest one's, so that the window has no hole.
+    """
+    resolution = backend.spec.resolution
+    crops: list[U8] = []
+    for hop in hops:
+        for source, affine in zip(hop.sources, hop.affines, strict=True):
+            if source.masked_latents is None and affine is not None:
+                crops.append(crop_face(source.picture, affine, resolution))
+    encoded = iter(backend.encode(np.stack(crops), masked=True) if crops else ())
+    for hop in hops:
+        latents: dict[int, F32] = {}
+        for index, (source, affine) in enumerate(zip(hop.sources, hop.affines, strict=True)):
+            if source.masked_latents is not None:
+                latents[index] = source.masked_latents
+            elif affine is not None:
+                latents[index] = next(encoded)
+        order = nearest_faces(sorted(latents), len(hop.sources))
+        hop.masked_latents = np.stack([latents[index] for index in order])
+
+
+def run_network(backend: Backend, hops: Sequence[PendingHop]) -> list[U8]:
+    """The generated crops, uint8 RGB [h, R, R, 3] for each hop, in one call of the backend."""
+    batch = []
+    for hop in hops:
+        assert hop.state is not None and hop.mel is not None and hop.masked_latents is not None
+        batch.append(HopInput(hop.state, hop.mel, hop.masked_latents))
+    return backend.run_hop(batch)
+
+
+def paste_hop(hop: PendingHop, crops: U8 | None, mask: PasteMask) -> list[Picture]:
+    """The finished pictures of a hop; without crops they are the source pictures."""
+    if crops is None:
+        return [source.picture for source in hop.sources]
+    return [
+        source.picture if affine is None else paste_crop(source.picture, crop, mask, affine, factor)
+        for source, crop, affine, factor in zip(
+            hop.sources, crops, hop.affines, hop.factors, strict=True
+        )
+    ]

@@ -1,0 +1,155 @@
+"""Many streams, one network: gathers the hops that are due and runs them together.
+
+Still no clock: the hop that has been due for longest, counted in sound that
+has arrived since, goes first. One call runs one batch, so that its caller can
+listen to the world in between.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from engine.backends.base import Backend
+from engine.errors import StreamError
+from engine.media import U8, RenderedFrame
+from engine.pipeline import PendingHop, encode_masked, run_network
+from engine.stream import Stream
+from engine.windows import WindowPlan
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOutput:
+    """What a call of `run_due` did for one stream.
+
+    Attributes:
+        frames: finished, in order and without holes.
+        error: what ended the stream; it is no longer scheduled.
+    """
+
+    stream: Stream
+    frames: list[RenderedFrame]
+    error: Exception | None = None
+
+
+class Scheduler:
+    """Runs the due hops of its streams.
+
+    Args:
+        backend: the one that all streams were made with.
+        max_batch: hops of one call of the network.
+    """
+
+    def __init__(self, backend: Backend, *, max_batch: int = 8) -> None:
+        if max_batch < 1:
+            raise StreamError(f"expected a batch of at least one hop, got {max_batch}")
+        self.backend = backend
+        self.max_batch = max_batch
+        self._streams: list[Stream] = []
+
+    def add(self, stream: Stream) -> None:
+        """Schedules a stream.
+
+        Raises:
+            StreamError: it was made with another backend.
+        """
+        if stream.backend is not self.backend:
+            raise StreamError("expected a stream over the scheduler's own backend")
+        self._streams.append(stream)
+
+    def remove(self, stream: Stream) -> None:
+        """Forgets a stream; one that is not there is no error."""
+        self._streams = [other for other in self._streams if other is not stream]
+
+    def run_due(self) -> list[StreamOutput]:
+        """Makes one batch of due hops and gives back all frames that are finished.
+
+        An empty list means that nothing was due. What goes wrong with one
+        stream comes back as its `error`; the others are not touched.
+        """
+        errors: dict[int, Exception] = {}
+        pending = self._begin(errors)
+        asking = [(stream, hop) for stream, hop in pending if hop.state is not None]
+        crops = self._run(asking, errors)
+        for stream, hop in pending:
+            if id(stream) not in errors:
+                own = crops.get(id(stream))
+                _guarded(stream, errors, partial(stream.finish_hop, hop, own))
+        outputs = []
+        for stream in self._streams:
+            frames, error = stream.collect(), errors.get(id(stream))
+            if frames or error is not None:
+                outputs.append(StreamOutput(stream, frames, error))
+        self._streams = [stream for stream in self._streams if id(stream) not in errors]
+        return outputs
+
+    def _begin(self, errors: dict[int, Exception]) -> list[tuple[Stream, PendingHop]]:
+        """Begins the hops of one batch: one hop length, the most overdue first."""
+        due: list[tuple[int, Stream, WindowPlan]] = []
+        for stream in self._streams:
+            plan = _guarded(stream, errors, partial(_due_in_time, stream))
+            if plan is not None:
+                due.append((stream.overdue_samples(plan), stream, plan))
+        due.sort(key=lambda item: -item[0])
+        pending: list[tuple[Stream, PendingHop]] = []
+        asking = 0
+        for _, stream, plan in due:
+            if stream.hop_frames != due[0][1].hop_frames:
+                continue
+            hop = _guarded(stream, errors, partial(stream.begin_hop, plan))
+            if hop is None:
+                continue
+            pending.append((stream, hop))
+            asking += hop.state is not None
+            if asking == self.max_batch:
+                break
+        return pending
+
+    def _run(
+        self, asking: Sequence[tuple[Stream, PendingHop]], errors: dict[int, Exception]
+    ) -> dict[int, U8]:
+        """The generated crops by stream; a batch that fails is run again one by one."""
+        if not asking:
+            return {}
+        found: dict[int, Exception] = {}
+        call = partial(_generate, self.backend, [hop for _, hop in asking])
+        crops = _guarded(asking[0][0], found, call)
+        if crops is not None:
+            return {id(stream): crop for (stream, _), crop in zip(asking, crops, strict=True)}
+        if len(asking) == 1:
+            errors.update(found)
+            return {}
+        alone: dict[int, U8] = {}
+        for item in asking:
+            alone.update(self._run([item], errors))
+        return alone
+
+
+def _due_in_time(stream: Stream) -> WindowPlan | None:
+    plan = stream.due()
+    while plan is not None and stream.is_late(plan):
+        stream.drop_hop(plan)
+        plan = stream.due()
+    return plan
+
+
+def _generate(backend: Backend, hops: Sequence[PendingHop]) -> list[U8]:
+    encode_masked(backend, hops)
+    return run_network(backend, hops)
+
+
+def _guarded(stream: Stream, errors: dict[int, Exception], call: Callable[[], T]) -> T | None:
+    """What `call` returns; what it raises is noted as the stream's error."""
+    try:
+        return call()
+    except Exception as error:
+        logger.warning("a stream failed", exc_info=error)
+        errors[id(stream)] = error
+        return None
