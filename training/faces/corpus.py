@@ -1,0 +1,169 @@
+"""Renders the training corpus of lower-face crops.
+
+    python -m training.faces.corpus --speech DIR --out DIR --clips 600 --seed 1
+
+DIR gets shards of 40 clips each, every clip one face that says one piece of speech:
+
+    crops_XX.npy      uint8 [frames, 128, 128, 3], RGB, clip after clip
+    mouth_XX.npy      float32 [frames, 7], the mouths as drawn, see `training.mouth`
+    crops_XX.json     [{first, frames, identity, split, speech, start_frame}]
+    reference_XX.npy  uint8 [clips, 128, 128, 3]: the same face at rest in another pose
+
+`speech` names a clip of the speech corpus ("train/12": entry 12 of train/clips.json) and
+`start_frame` is the frame of it that the clip's frame 0 shows; it is empty for a babbling
+mouth without sound, which is what clips get when --speech is absent. Faces of the test
+split appear nowhere else; they say held-out speech when there is any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+
+from engine.media import F32, U8
+from training.faces.identity import Identity
+from training.faces.light import Light
+from training.faces.renderer import CropRenderer
+from training.faces.tracks import alignment_jitter, babble_track, head_motion
+from training.mouth import rest_mouth
+
+log = logging.getLogger(__name__)
+
+SHARD_CLIPS: Final = 40
+CLIP_FRAMES: Final = (72, 112)
+TEST_SHARE: Final = 0.1
+_TEST_IDENTITIES = 1_000_000  # identity numbers from here on are held out
+
+
+@dataclass(frozen=True, slots=True)
+class ClipEntry:
+    """One clip of a shard, as it stands in `crops_XX.json`."""
+
+    first: int
+    frames: int
+    identity: int
+    split: Literal["train", "test"]
+    speech: str
+    start_frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A piece of speech for a face to say."""
+
+    mouth: F32
+    speech: str
+    start_frame: int
+
+
+class SpeechShelf:
+    """Mouth tracks of a speech corpus, or babble when there is none."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._tracks: dict[str, list[tuple[str, F32]]] = {"train": [], "test": []}
+        for path in sorted(folder.glob("*/clips.json")) if folder else []:
+            mouth = np.load(path.with_name("mouth.npy"), mmap_mode="r")
+            split = "train" if path.parent.name == "train" else "test"
+            for index, clip in enumerate(json.loads(path.read_text(encoding="utf-8"))):
+                track = mouth[clip["start"] : clip["start"] + clip["frames"]]
+                self._tracks[split].append((f"{path.parent.name}/{index}", track))
+
+    def draw(self, split: Literal["train", "test"], rng: np.random.Generator) -> Line:
+        """Three to four seconds of a random clip of `split`."""
+        frames = int(rng.integers(*CLIP_FRAMES))
+        tracks = self._tracks[split]
+        if not tracks:
+            return Line(babble_track(frames, rng), "", 0)
+        name, track = tracks[int(rng.integers(len(tracks)))]
+        frames = min(frames, len(track))
+        start = int(rng.integers(len(track) - frames + 1)) if rng.random() > 0.3 else 0
+        return Line(np.array(track[start : start + frames], np.float32), name, start)
+
+
+def grade(rng: np.random.Generator) -> U8:
+    """uint8 [256, 3]: one camera's curve and white balance."""
+    level = np.arange(256) / 255.0
+    gamma = rng.uniform(0.88, 1.14)
+    gain = rng.uniform(0.92, 1.06) * rng.normal(1.0, 0.025, 3)
+    lift = rng.uniform(0.0, 0.03)
+    curve = np.clip(lift + (1 - lift) * gain * level[:, None] ** gamma, 0, 1)
+    return np.asarray(np.round(curve * 255), np.uint8)
+
+
+def render_clip(identity: Identity, line: Line, rng: np.random.Generator) -> tuple[U8, U8]:
+    """The crops of one clip, uint8 [frames, 128, 128, 3], and one reference crop."""
+    renderer = CropRenderer.build(identity, Light.sample(rng))
+    frames = len(line.mouth)
+    poses = head_motion(frames, float(rng.uniform(0.2, 1.2)), rng)
+    jitter = alignment_jitter(frames, float(rng.uniform(0.3, 1.2)), rng)
+    camera = grade(rng)[None]
+    crops = np.stack(
+        [
+            cv2.LUT(renderer.render(row, pose, error), camera)
+            for row, pose, error in zip(line.mouth, poses, jitter, strict=True)
+        ]
+    )
+    other = head_motion(1, 1.0, rng)[0]
+    at_rest = renderer.render(rest_mouth(1)[0], other, alignment_jitter(1, 1.0, rng)[0])
+    return crops, np.asarray(cv2.LUT(at_rest, camera))
+
+
+def write_shard(folder: Path, index: int, clips: int, seed: int, shelf: SpeechShelf) -> int:
+    """Render shard `index`; the number of frames it holds."""
+    rng = np.random.default_rng((seed, index))
+    entries: list[ClipEntry] = []
+    crops, mouths, references = [], [], []
+    first = 0
+    for _ in range(clips):
+        split: Literal["train", "test"] = "test" if rng.random() < TEST_SHARE else "train"
+        number = int(rng.integers(_TEST_IDENTITIES))
+        number += _TEST_IDENTITIES if split == "test" else 0
+        line = shelf.draw(split, rng)
+        identity = Identity.sample(np.random.default_rng(number))
+        pictures, reference = render_clip(identity, line, rng)
+        frames = len(pictures)
+        entries.append(ClipEntry(first, frames, number, split, line.speech, line.start_frame))
+        crops.append(pictures)
+        mouths.append(line.mouth)
+        references.append(reference)
+        first += frames
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{index:02d}"
+    np.save(folder / f"crops_{name}.npy", np.concatenate(crops))
+    np.save(folder / f"mouth_{name}.npy", np.concatenate(mouths))
+    np.save(folder / f"reference_{name}.npy", np.stack(references))
+    listing = json.dumps([asdict(entry) for entry in entries])
+    (folder / f"crops_{name}.json").write_text(listing, encoding="utf-8")
+    return first
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--speech", type=Path, default=None, help="folder of training.speech")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first-shard", type=int, default=0, help="number of the first shard")
+    parser.add_argument("--shard-step", type=int, default=1, help="for several processes")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cv2.setNumThreads(1)
+    shelf = SpeechShelf(arguments.speech)
+    left, index = arguments.clips, arguments.first_shard
+    while left > 0:
+        clips = min(SHARD_CLIPS, left)
+        frames = write_shard(arguments.out, index, clips, arguments.seed, shelf)
+        log.info("shard %d: %d clips, %d frames", index, clips, frames)
+        left -= clips
+        index += arguments.shard_step
+
+
+if __name__ == "__main__":
+    main()

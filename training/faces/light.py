@@ -1,0 +1,157 @@
+"""Light on a face: one key, one fill, a sky, and how surfaces answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.media import F32
+from training.faces.identity import Colour
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """Directions point from the face to the light, x right, y down, z to the viewer.
+
+    Attributes:
+        exposure: multiplies everything before the tone curve.
+        softness: 0 hard key .. 1 a wide window: how far light wraps around.
+        background: linear colours of the backdrop, top and bottom.
+    """
+
+    key: Colour
+    key_colour: Colour
+    fill: Colour
+    fill_colour: Colour
+    sky: Colour
+    ground: Colour
+    exposure: float
+    softness: float
+    background: tuple[Colour, Colour]
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator) -> Light:
+        """Random indoor light, from a soft window to a hard lamp."""
+        azimuth = rng.uniform(-1.0, 1.0)
+        elevation = rng.uniform(0.15, 0.85)
+        warmth = rng.normal(0.0, 0.10)
+        tint = np.asarray([1 + warmth, 1.0, 1 - warmth])
+        ratio = rng.uniform(0.12, 0.5)
+        other = np.asarray([1 - warmth, 1.0, 1 + 1.2 * warmth])
+        level = rng.uniform(0.16, 0.42)
+        backdrop = rng.uniform(0.03, 0.7) * (0.75 + 0.25 * rng.random(3))
+        return cls(
+            key=_direction(azimuth, elevation),
+            key_colour=_triple(2.0 * (1 - 0.6 * level) * tint),
+            fill=_direction(-1.4 * azimuth, rng.uniform(-0.2, 0.4)),
+            fill_colour=_triple(1.8 * ratio * other),
+            sky=_triple(level * 1.5 * other),
+            ground=_triple(level * np.asarray([0.9, 0.72, 0.62])),
+            exposure=float(rng.uniform(0.72, 1.02)),
+            softness=float(rng.uniform(0.15, 0.8)),
+            background=(_triple(backdrop), _triple(backdrop * rng.uniform(0.35, 0.9))),
+        )
+
+
+def shade(
+    albedo: F32,
+    normal: tuple[F32, F32, F32],
+    light: Light,
+    *,
+    occlusion: F32 | float = 1.0,
+    shadow: F32 | float = 1.0,
+    gloss: F32 | float = 0.3,
+    sharpness: float = 24.0,
+    scatter: float = 0.5,
+) -> F32:
+    """Display colour 0..1, float32 [..., 3], of a lit surface.
+
+    Args:
+        albedo: [..., 3] linear.
+        normal: x, y, z components, each [...].
+        occlusion: 0..1 share of the sky that is seen.
+        shadow: 0..1 share of the key light that arrives.
+        gloss: strength of the highlight.
+        sharpness: exponent of the highlight.
+        scatter: how much red bleeds across the terminator, as skin does.
+    """
+    nx, ny, nz = normal
+    key = nx * light.key[0] + ny * light.key[1] + nz * light.key[2]
+    wrap = 0.12 + 0.33 * light.softness
+    direct = np.maximum((key + wrap) / (1 + wrap), 0.0)
+    direct *= shadow
+    fill = np.maximum((nx * light.fill[0] + ny * light.fill[1] + nz * light.fill[2]) + 0.3, 0) / 1.3
+    up = 0.5 - 0.5 * ny
+    half = np.asarray(light.key) + (0.0, 0.0, 1.0)
+    half /= np.linalg.norm(half)
+    mirror = np.maximum(nx * half[0] + ny * half[1] + nz * half[2], 0.0)
+    highlight = cv2.pow(np.ascontiguousarray(mirror, np.float32), sharpness)
+    rim = 1.0 - np.clip(nz, 0, 1)
+    highlight = (highlight + 0.25 * rim * rim * rim * up) * gloss * shadow
+    bleed = scatter * 0.16 * (direct * (1 - direct)) * 4.0
+    out = np.empty(albedo.shape, np.float32)
+    for c in range(3):
+        received = light.key_colour[c] * direct
+        if c == 0:
+            received = received + light.key_colour[c] * bleed
+        received = received + occlusion * (
+            light.fill_colour[c] * fill + light.sky[c] * up + light.ground[c] * (1 - up)
+        )
+        out[..., c] = albedo[..., c] * received + highlight * light.key_colour[c]
+    return tone(out * light.exposure)
+
+
+def tone(linear: F32) -> F32:
+    """Display values 0..1 of linear light: a soft shoulder, then gamma 2."""
+    bent = linear * (1.0 + linear * 0.12) / (1.0 + linear * 0.52)
+    return np.asarray(np.sqrt(np.clip(bent, 0.0, 1.0)), np.float32)
+
+
+def normals(z: F32, density: float) -> tuple[F32, F32, F32]:
+    """Unit normals of a height field, from heights in units at `density` pixels a unit."""
+    dx = cv2.Sobel(z, cv2.CV_32F, 1, 0, ksize=3, scale=density / 8)
+    dy = cv2.Sobel(z, cv2.CV_32F, 0, 1, ksize=3, scale=density / 8)
+    length = 1.0 / np.sqrt(dx * dx + dy * dy + 1.0)
+    return -dx * length, -dy * length, length
+
+
+def cast_shadow(z: F32, density: float, light: Light, reach: float = 22.0) -> F32:
+    """0..1 share of the key light that arrives on a height field, soft-edged."""
+    lx, ly, lz = light.key
+    slope = lz / max(np.hypot(lx, ly), 1e-3)
+    step_x, step_y = lx / max(np.hypot(lx, ly), 1e-3), ly / max(np.hypot(lx, ly), 1e-3)
+    height, width = z.shape
+    scale = min(1.0, 2.0 / density)
+    small = cv2.resize(z, (int(width * scale), int(height * scale)), interpolation=cv2.INTER_AREA)
+    blocked = np.zeros_like(small)
+    for distance in np.linspace(1.0, reach, 18):
+        shift = distance * density * scale
+        moved = cv2.warpAffine(
+            small,
+            np.asarray([[1, 0, -step_x * shift], [0, 1, -step_y * shift]], np.float32),
+            (small.shape[1], small.shape[0]),
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        over = (moved - small - distance * slope) / (0.6 + 0.10 * distance)
+        blocked = np.maximum(blocked, np.clip(over, 0, 1))
+    blocked = cv2.GaussianBlur(blocked, (0, 0), 1.0 + 2.0 * light.softness)
+    full = cv2.resize(blocked, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(1.0 - (0.9 - 0.35 * light.softness) * full, np.float32)
+
+
+def _direction(azimuth: float, elevation: float) -> Colour:
+    return _triple(
+        np.asarray(
+            [
+                np.sin(azimuth) * np.cos(elevation),
+                -np.sin(elevation),
+                np.cos(azimuth) * np.cos(elevation),
+            ]
+        )
+    )
+
+
+def _triple(values: np.ndarray[tuple[int], np.dtype]) -> Colour:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,115 @@
+"""Where a head is turned, and the way from picture to face plane and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.media import F32
+from training.faces.canvas import MIDLINE, Canvas, blur
+from training.faces.identity import Identity
+from training.faces.relief import Relief
+
+PIVOT = (0.0, 60.0, -6.0)  # what a nodding head turns about; x relative to the midline
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Turn in radians, then roll, scale and shift (units) in the picture.
+
+    Positive yaw turns the face to the picture's right, positive pitch down.
+    """
+
+    yaw: float = 0.0
+    pitch: float = 0.0
+    roll: float = 0.0
+    dx: float = 0.0
+    dy: float = 0.0
+    scale: float = 1.0
+
+    def rotation(self) -> F32:
+        """[2, 3]: picture x and y of a point of the head, before roll, scale and shift."""
+        cy, sy = np.cos(self.yaw), np.sin(self.yaw)
+        cp, sp = np.cos(self.pitch), np.sin(self.pitch)
+        return np.asarray([[cy, 0.0, sy], [-sp * sy, cp, sp * cy]], np.float32)
+
+    def plane(self) -> F32:
+        """[2, 3] similarity in the picture, about the pivot: roll, scale, shift."""
+        c, s = self.scale * np.cos(self.roll), self.scale * np.sin(self.roll)
+        px, py = PIVOT[0], PIVOT[1]
+        return np.asarray(
+            [
+                [c, -s, px - c * px + s * py + self.dx],
+                [s, c, py - s * px - c * py + self.dy],
+            ],
+            np.float32,
+        )
+
+
+def project(pose: Pose, points: F32) -> F32:
+    """Picture positions [n, 2] in units of points [n, 3], x relative to the midline."""
+    pivot = np.asarray(PIVOT, np.float32)
+    turned = (points - pivot) @ pose.rotation().T + pivot[:2]
+    plane = pose.plane()
+    return np.asarray(turned @ plane[:, :2].T + plane[:, 2], np.float32)
+
+
+def fit_similarity(source: F32, target: F32) -> F32:
+    """[2, 3] least-squares similarity that takes points [n, 2] to points [n, 2]."""
+    ms, mt = source.mean(0), target.mean(0)
+    a, b = source - ms, target - mt
+    norm = float((a * a).sum())
+    c = float((a * b).sum()) / norm
+    s = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / norm
+    rotation = np.asarray([[c, -s], [s, c]], np.float32)
+    return np.concatenate([rotation, (mt - rotation @ ms)[:, None]], axis=1).astype(np.float32)
+
+
+def invert(affine: F32) -> F32:
+    """The inverse of a [2, 3] affine."""
+    return np.asarray(cv2.invertAffineTransform(affine), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """A smooth height map to look up while undoing a pose."""
+
+    canvas: Canvas
+    z: F32
+
+    @classmethod
+    def of(cls, relief: Relief, canvas: Canvas, density: float = 2.0) -> Depth:
+        small = canvas.coarser(density)
+        soft = blur(relief.z, 0.9 * canvas.density)
+        step = canvas.density / density
+        x = (np.arange(small.columns, dtype=np.float32) * step)[None].repeat(small.rows, 0)
+        y = (np.arange(small.rows, dtype=np.float32) * step)[:, None].repeat(small.columns, 1)
+        return cls(small, cv2.remap(soft, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+    def at(self, x: F32, y: F32) -> F32:
+        canvas = self.canvas
+        column = (x + (MIDLINE - canvas.x0)) * canvas.density
+        row = (y - canvas.y0) * canvas.density
+        return cv2.remap(self.z, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    def anchors(self, identity: Identity) -> F32:
+        """[3, 3]: the two brow centres and the nose in space."""
+        flat = np.asarray(identity.points, np.float32)
+        z = self.at(flat[:, :1].copy(), flat[:, 1:].copy())
+        return np.concatenate([flat, z], axis=1).astype(np.float32)
+
+    def unpose(self, pose: Pose, u: F32, v: F32) -> tuple[F32, F32]:
+        """Face-plane x, y seen at u, v, where u, v already have `pose.plane` undone."""
+        r = pose.rotation()
+        px, py, pz = PIVOT
+        a, b = u - px, v - py
+        det = float(r[0, 0] * r[1, 1] - r[0, 1] * r[1, 0])
+        x, y = u, v
+        for _ in range(3):
+            z = self.at(x, y) - pz
+            ra, rb = a - r[0, 2] * z, b - r[1, 2] * z
+            x = (r[1, 1] * ra - r[0, 1] * rb) / det + px
+            y = (r[0, 0] * rb - r[1, 0] * ra) / det + py
+        return x, y

@@ -1,0 +1,140 @@
+"""Draws one synthetic face, frame by frame, from mouth parameters and a pose.
+
+Skin, beard, neck and backdrop are lit once (`training.faces.skin`). A frame
+looks them up through the pose and the skin's motion, then paints the mouth,
+all at twice the size, and is averaged down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from engine.media import F32, U8
+from training.faces.canvas import MIDLINE, Canvas
+from training.faces.hair import grow_beard
+from training.faces.identity import Identity
+from training.faces.light import Light
+from training.faces.lips import REACH, mouth_shape
+from training.faces.motion import SkinMotion
+from training.faces.mouth_paint import MouthPainter
+from training.faces.pose import Depth, Pose, fit_similarity, invert, project
+from training.faces.skin import paint_layers
+
+CROP_PIXELS: Final = 128
+CROP_X0, CROP_Y0, CROP_UNITS = 8.5, 41.0, 58.0  # the square of template units in a crop
+TEMPLATE: Final = ((17.0, 20.0), (58.0, 20.0), (37.5, 40.0))
+_OVER = 2  # supersampling
+_LOOSE = 2  # the pose is undone at this fraction of the supersampled grid
+
+
+@dataclass(frozen=True, slots=True)
+class CropRenderer:
+    """Draws aligned crops of the lower face of one identity under one light."""
+
+    identity: Identity
+    canvas: Canvas
+    texture: U8
+    depth: Depth
+    motion: SkinMotion
+    painter: MouthPainter
+    anchors: F32
+
+    @classmethod
+    def build(cls, identity: Identity, light: Light) -> CropRenderer:
+        density = _OVER * CROP_PIXELS / CROP_UNITS
+        columns, rows = int(88 * density), int(98 * density)
+        canvas = Canvas(MIDLINE - 44.0, 14.0, columns, rows, density)
+        layers = paint_layers(identity, light, canvas)
+        grow_beard(layers, identity, light, canvas)
+        cover = layers.cover[..., None]
+        picture = layers.behind * (1 - cover) + layers.head * cover
+        texture = np.clip(picture * 255.0 + 0.5, 0, 255).astype(np.uint8)
+        depth = Depth.of(layers.relief, canvas)
+        return cls(
+            identity,
+            canvas,
+            texture,
+            depth,
+            SkinMotion.build(identity, canvas),
+            MouthPainter.build(identity, light),
+            depth.anchors(identity),
+        )
+
+    def render(self, mouth_row: F32, pose: Pose, jitter: Pose | None = None) -> U8:
+        """The lower face, uint8 RGB [128, 128, 3], aligned by its own three points.
+
+        Args:
+            mouth_row: [7], a row of a mouth track.
+            pose: only yaw and pitch show; alignment takes the rest out.
+            jitter: alignment error: roll, scale and shift in template units.
+        """
+        affine = crop_affine(self.anchors, pose, jitter)
+        size = CROP_PIXELS * _OVER // _LOOSE
+        step = CROP_UNITS / CROP_PIXELS * _LOOSE / _OVER
+        start = (0.5 * _LOOSE / _OVER - 0.5) * CROP_UNITS / CROP_PIXELS
+        line = start + step * np.arange(size, dtype=np.float32)
+        u, v = np.meshgrid(line + CROP_X0, line + CROP_Y0)
+        x, y = _transform(affine, u, v)
+        x, y = self.depth.unpose(pose, x, y)
+        shape = mouth_shape(self.identity, mouth_row)
+        source = self.motion.apply(self.motion.field(shape), x, y)
+        both = np.dstack([x, y, source])
+        full = CROP_PIXELS * _OVER
+        both = cv2.resize(both, (full, full), interpolation=cv2.INTER_LINEAR)
+        density, canvas = self.canvas.density, self.canvas
+        skin = cv2.remap(
+            self.texture,
+            (both[..., 2] + (MIDLINE - canvas.x0)) * density,
+            (both[..., 3] - canvas.y0) * density,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        paint_mouth(skin, both[..., 0], both[..., 1], self.painter, mouth_row, 1.0 / density)
+        return np.asarray(
+            cv2.resize(skin, (CROP_PIXELS, CROP_PIXELS), interpolation=cv2.INTER_AREA)
+        )
+
+
+def crop_affine(anchors: F32, pose: Pose, jitter: Pose | None = None) -> F32:
+    """[2, 3]: template units of the aligned crop -> the head's plane, roll and shift undone."""
+    flat = Pose(pose.yaw, pose.pitch)
+    points = project(flat, anchors)
+    target = np.asarray(TEMPLATE, np.float32)
+    if jitter is not None:
+        shifted = target - (MIDLINE, 0.0)
+        space = np.concatenate([shifted, np.full((3, 1), 0.0)], axis=1).astype(np.float32)
+        still = Pose(0.0, 0.0, jitter.roll, jitter.dx, jitter.dy, jitter.scale)
+        target = project(still, space) + np.asarray((MIDLINE, 0.0), np.float32)
+    return invert(fit_similarity(points, target))
+
+
+def paint_mouth(
+    skin: U8, x: F32, y: F32, painter: MouthPainter, mouth_row: F32, pixel: float
+) -> None:
+    """Paint the mouth into uint8 `skin` wherever x, y (face plane) come near it."""
+    identity = painter.identity
+    shape = mouth_shape(identity, mouth_row)
+    rel = y - identity.mouth_y
+    coarse_x, coarse_y = np.abs(x[::4, ::4]), rel[::4, ::4]
+    top, bottom = shape.contours[:, 0].min() - 3.5, shape.contours[:, 3].max() + 5.5
+    near = (coarse_x < min(shape.half + 7.0, REACH)) & (coarse_y > top) & (coarse_y < bottom)
+    rows = np.flatnonzero(near.any(1))
+    columns = np.flatnonzero(near.any(0))
+    if len(rows) == 0 or len(columns) == 0:
+        return
+    area = (slice(4 * rows[0], 4 * rows[-1] + 4), slice(4 * columns[0], 4 * columns[-1] + 4))
+    patch = skin[area].astype(np.float32) * (1.0 / 255.0)
+    painter.paint(
+        patch, np.ascontiguousarray(x[area]), np.ascontiguousarray(rel[area]), shape, pixel
+    )
+    skin[area] = np.clip(patch * 255.0 + 0.5, 0, 255).astype(np.uint8)
+
+
+def _transform(affine: F32, u: F32, v: F32) -> tuple[F32, F32]:
+    x = affine[0, 0] * u + affine[0, 1] * v + affine[0, 2]
+    y = affine[1, 0] * u + affine[1, 1] * v + affine[1, 2]
+    return x.astype(np.float32), y.astype(np.float32)

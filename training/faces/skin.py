@@ -1,0 +1,254 @@
+"""The skin of a face at rest, lit: albedo, marks, beard, neck, clothing, backdrop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.media import F32
+from training.faces.canvas import Canvas, blur, bump, noise, smoothstep
+from training.faces.identity import Identity
+from training.faces.light import Light, cast_shadow, normals, shade, tone
+from training.faces.relief import Relief, build_relief
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Static layers of one face under one light, all float32 [rows, columns(, 3)].
+
+    Attributes:
+        head: display colour of the head, lips left out.
+        cover: 0..1 where the head is.
+        behind: display colour of neck, clothing and backdrop.
+        relief: heights, for parallax.
+    """
+
+    head: F32
+    cover: F32
+    behind: F32
+    relief: Relief
+
+
+def paint_layers(identity: Identity, light: Light, canvas: Canvas) -> Layers:
+    """The layers of `identity` under `light`."""
+    relief = build_relief(identity, canvas)
+    rng = np.random.default_rng(identity.texture_seed + 1)
+    albedo = skin_albedo(identity, canvas, rng)
+    density = canvas.density
+    z = relief.z
+    pores = 0.020 * noise(canvas, 0.55, rng) + 0.030 * noise(canvas, 1.3, rng)
+    lines = _wrinkles(identity, canvas, rng)
+    rough = z + pores * (1 + 0.8 * identity.age) + lines
+    occlusion = _occlusion(z, density)
+    shadow = cast_shadow(z, density, light)
+    oil = 0.085 * (1 + 0.25 * noise(canvas, 5.0, rng))
+    x, y = canvas.grid()
+    ax = np.abs(x)
+    oil = oil * (0.7 + 0.8 * bump(x, y, 0, 40, 7, 14) + 0.5 * bump(ax, y, 21, 40, 8, 6))
+    head = shade(
+        albedo,
+        normals(rough, density),
+        light,
+        occlusion=occlusion,
+        shadow=shadow,
+        gloss=oil.astype(np.float32),
+        sharpness=14.0,
+        scatter=1.0 if identity.skin[0] > 0.3 else 0.5,
+    )
+    base, wing = identity.nose_base, identity.nose_half
+    nostril = np.clip(1 - ((ax - 0.48 * wing) / 2.3) ** 2 - ((y - base + 0.9) / 1.15) ** 2, 0, 1)
+    nostril = blur(np.sqrt(nostril).astype(np.float32), 0.4 * density)
+    head *= 1 - nostril[..., None] * np.asarray([0.62, 0.75, 0.78], np.float32)
+    cover = smoothstep(1.0 + 0.010, 1.0 - 0.012, relief.inside)
+    behind = _behind(identity, light, canvas, relief, rng)
+    return Layers(head.astype(np.float32), cover, behind, relief)
+
+
+def skin_albedo(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> F32:
+    """Linear colour of bare skin with its red and dark zones, freckles and beard shadow."""
+    x, y = canvas.grid()
+    ax = np.abs(x)
+    skin = np.asarray(identity.skin, np.float32)
+    melanin = 0.05 * noise(canvas, 12.0, rng, 3) + 0.030 * noise(canvas, 1.6, rng, 2)
+    under_eye = bump(ax, y, 15.0, identity.eye_y + 6.5, 7.0, 3.2)
+    melanin = melanin + (0.10 + 0.25 * identity.age) * under_eye
+    melanin += 0.10 * bump(ax, y, identity.mouth_half + 2.5, identity.mouth_y + 2, 4.0, 5.0)
+    red = bump(ax, y, 22.5, 46.0, 9.0, 7.5) + 0.9 * bump(x, y, 0, identity.nose_base - 5, 7.0, 5.5)
+    red += 0.5 * bump(x, y, 0, identity.chin_y - 6.0, 8.0, 5.0)
+    red += 0.25 * bump(ax, y, 5.0, identity.nose_base + 4.0, 4.0, 4.0)
+    red *= identity.redness * (1 + 0.25 * noise(canvas, 4.0, rng, 2))
+    red += 0.10 * noise(canvas, 7.0, rng, 2)
+    albedo = np.empty((*x.shape, 3), np.float32)
+    for c, (dark, blush) in enumerate(((0.55, 0.02), (0.95, 0.20), (1.2, 0.17))):
+        albedo[..., c] = skin[c] * np.exp(-dark * melanin - blush * red)
+    if identity.freckles > 0.05:
+        spots = smoothstep(1.55, 2.1, noise(canvas, 1.1, rng) + 0.2 * noise(canvas, 6.0, rng))
+        zone = bump(ax, y, 14.0, 42.0, 14.0, 10.0)
+        spots *= zone * min(identity.freckles, 1.0) * 0.5
+        albedo *= np.exp(-spots[..., None] * np.asarray([0.8, 1.3, 1.6], np.float32))
+    for _ in range(int(rng.integers(0, 4))):
+        mx, my, size = rng.uniform(-26, 26), rng.uniform(36, 84), rng.uniform(0.35, 0.7)
+        mole = bump(x, y, mx, my, size, size)[..., None]
+        albedo *= 1 - mole * np.asarray([0.45, 0.6, 0.62], np.float32)
+    if identity.masculine > 0.5:
+        stubble = beard_zone(identity, x, y) * (0.16 if identity.beard == 0 else 0.3)
+        stubble = stubble * (1 + 0.25 * noise(canvas, 0.5, rng))
+        shade_of_hair = np.asarray(identity.hair, np.float32) * 0.5 + 0.35 * skin
+        grey = 0.4 + 0.6 * shade_of_hair / max(shade_of_hair.max(), 1e-3) * 0.6
+        albedo *= 1 - stubble[..., None] * (1 - 0.5 * grey)
+    return albedo
+
+
+def beard_zone(identity: Identity, x: F32, y: F32) -> F32:
+    """0..1 where a full beard grows on jaw and chin, without the moustache."""
+    ax = np.abs(x)
+    mouth = identity.mouth_y
+    upper = mouth - 2.0 - 16.0 * smoothstep(19.0, 35.0, ax)
+    zone = smoothstep(-2.5, 3.0, y - upper)
+    inner = ((ax) / (identity.mouth_half + 3.5)) ** 2 + ((y - mouth - 1.0) / 9.0) ** 2
+    zone *= smoothstep(0.8, 1.35, inner)
+    tuft = bump(x, y, 0.0, mouth + identity.lower_lip + 4.0, 2.4, 2.4)
+    return np.maximum(zone, 0.8 * tuft)
+
+
+def moustache_zone(identity: Identity, x: F32, y: F32) -> F32:
+    """0..1 where the moustache grows, down to beside the corners of the mouth."""
+    ax = np.abs(x)
+    mouth, base = identity.mouth_y, identity.nose_base
+    centre = base + 4.6 + 0.011 * ax**2 + 3.5 * smoothstep(12.0, 18.0, ax)
+    half = 2.9 * smoothstep(identity.mouth_half + 5.0, identity.mouth_half - 3.0, ax)
+    zone = smoothstep(half + 1.0, half - 1.4, np.abs(y - centre))
+    side = bump(ax, y, identity.mouth_half + 3.2, mouth + 4.0, 1.8, 5.0)
+    return np.maximum(zone * smoothstep(0.0, 1.2, ax), 0.8 * side)
+
+
+def _wrinkles(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> F32:
+    """Small heights of lines at eyes, forehead and mouth, deeper with age."""
+    x, y = canvas.grid()
+    ax = np.abs(x)
+    total = np.zeros_like(x)
+    wave = noise(canvas, 7.0, rng)
+    for _ in range(int(2 + 7 * identity.age)):
+        line_y = rng.uniform(33.0, 40.0)
+        slope = rng.uniform(-0.15, 0.5)
+        path = y - line_y - slope * (ax - 24.0) - 0.35 * wave
+        total -= np.exp(-((path / 0.35) ** 2)) * bump(ax, y, 29.0, line_y, 4.5, 5.0)
+    for line_y in (-4.0, 2.0, 8.0):
+        path = y - line_y - 0.6 * wave + 0.002 * ax**2
+        total -= np.exp(-((path / 0.5) ** 2)) * bump(ax, y, 0.0, line_y, 17.0, 3.0)
+    for _ in range(int(5 * identity.age)):
+        line_x = rng.uniform(-9.0, 9.0)
+        path = x - line_x - 0.2 * wave
+        total -= np.exp(-((path / 0.35) ** 2)) * bump(x, y, line_x, identity.mouth_y - 6.0, 2, 2.4)
+    return np.asarray(0.16 * identity.age**1.3 * total, np.float32)
+
+
+def _occlusion(z: F32, density: float) -> F32:
+    """0..1 share of the sky seen, from how deep a place lies below its surroundings."""
+    total = np.zeros_like(z)
+    for radius, weight in ((1.2, 0.30), (3.0, 0.16), (7.0, 0.06)):
+        total += weight * np.maximum(blur(z, radius * density) - z, 0.0)
+    return np.asarray(np.exp(-total * 1.25), np.float32)
+
+
+def _behind(
+    identity: Identity, light: Light, canvas: Canvas, relief: Relief, rng: np.random.Generator
+) -> F32:
+    x, y = canvas.grid()
+    ax = np.abs(x)
+    density = canvas.density
+    top, bottom = (np.asarray(c, np.float32) for c in light.background)
+    share = np.clip((y + 40.0) / 150.0 + 0.12 * noise(canvas, 30.0, rng), 0, 1)[..., None]
+    backdrop = top * (1 - share) + bottom * share
+    glow = bump(x, y, -25 * np.sign(light.key[0]), 20.0, 60.0, 60.0)[..., None]
+    backdrop = backdrop * (0.85 + 0.35 * glow)
+    picture = tone(backdrop.astype(np.float32) * 1.1)
+
+    chin = identity.chin_y
+    neck = relief.neck_z
+    neck_half = 22.5 * (0.9 + 0.2 * identity.masculine)
+    skin = np.broadcast_to(np.asarray(identity.skin, np.float32) * 0.92, (*x.shape, 3))
+    skin = skin * (1 + 0.04 * noise(canvas, 8.0, rng, 3))[..., None]
+    jaw_line = chin - 0.021 * ax**2
+    under = y - jaw_line
+    shadow = 0.25 + 0.75 * smoothstep(3.0, 22.0, under - 6.0 * light.key[0] * x / 20.0)
+    occlusion = 0.30 + 0.70 * smoothstep(-2.0, 20.0, under)
+    throat = shade(
+        skin.astype(np.float32),
+        normals(neck, density),
+        light,
+        occlusion=occlusion,
+        shadow=shadow,
+        gloss=0.04,
+        sharpness=10.0,
+        scatter=1.0,
+    )
+    neck_edge = neck_half + smoothstep(92.0, 118.0, y) ** 2 * 26.0
+    neck_cover = (smoothstep(0.5, -0.5, ax - neck_edge) * smoothstep(30.0, 34.0, y))[..., None]
+    picture = picture * (1 - neck_cover) + throat * neck_cover
+
+    slope = 104.0 - 0.10 * np.maximum(ax - 20, 0) + 0.018 * np.maximum(ax - 26.0, 0) ** 1.7
+    collar = 103.0 + 9.0 * (1 - np.clip(ax / 23.0, 0, 1) ** 2)
+    cloth_z = 10.0 * np.sqrt(np.clip(1 - (ax / 85.0) ** 2, 0, 1)) + 0.8 * noise(canvas, 10.0, rng)
+    cloth_z += 3.0 * smoothstep(0.0, 4.0, y - np.maximum(collar, slope))
+    cloth = np.broadcast_to(np.asarray(identity.clothing, np.float32), (*x.shape, 3))
+    weave = 1 + 0.05 * noise(canvas, 0.5, rng) + 0.05 * noise(canvas, 3.0, rng)
+    cloth_colour = shade(
+        (cloth * weave[..., None]).astype(np.float32),
+        normals(cloth_z.astype(np.float32), density),
+        light,
+        gloss=0.02,
+        scatter=0.0,
+        shadow=0.4 + 0.6 * smoothstep(0.0, 16.0, y - collar),
+    )
+    edge = np.where(ax < 23.0, collar, slope)
+    cloth_cover = smoothstep(-0.4, 0.4, y - edge)[..., None]
+    return np.asarray(picture * (1 - cloth_cover) + cloth_colour * cloth_cover, np.float32)
+
+
+def strokes(
+    image: F32,
+    canvas: Canvas,
+    starts: F32,
+    directions: F32,
+    lengths: F32,
+    colours: F32,
+    width: float,
+) -> None:
+    """Hairs drawn into `image` (display colours 0..1): curved antialiased lines.
+
+    Args:
+        starts: [n, 2] in units, x relative to the midline.
+        directions: [n, 2, 2] unit vectors at root and tip.
+        lengths: [n, 1] in units.
+        colours: [n, 3].
+        width: in units.
+    """
+    shift = 4
+    thickness = max(1, round(width * canvas.density))
+    t = np.linspace(0.0, 1.0, 5)[:, None, None]
+    heading = directions[:, 0][None] * (1 - t) + directions[:, 1][None] * t
+    steps = np.cumsum(heading, axis=0) / len(t)
+    points = starts[None] + np.concatenate([np.zeros_like(steps[:1]), steps]) * lengths[None]
+    points[..., 0] = (points[..., 0] + 37.5 - canvas.x0) * canvas.density
+    points[..., 1] = (points[..., 1] - canvas.y0) * canvas.density
+    fixed = np.ascontiguousarray(
+        np.round(points * (1 << shift)).astype(np.int32).transpose(1, 0, 2)
+    )
+    scaled = np.clip(colours * 255.0, 0, 255)
+    layer = np.clip(image * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    for path, colour in zip(fixed, scaled, strict=True):
+        cv2.polylines(
+            layer,
+            [path.reshape(-1, 1, 2)],
+            False,
+            tuple(float(v) for v in colour),
+            thickness,
+            cv2.LINE_AA,
+            shift,
+        )
+    drawn = layer.astype(np.float32) / 255.0
+    touched = np.abs(drawn - image).max(axis=2, keepdims=True) > 0.006
+    image[...] = np.where(touched, drawn, image)
