@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention [n, heads, queries, width], `bias` added to the scores.
+
+    Under the CPU's autocast it stays in f32: at these sizes the bf16 kernel
+    takes three to nine times as long, forward and backward.
+    """
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=bias)
+    mask = None if bias is None else bias.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 class GatedGELU(nn.Module):
@@ -49,7 +63,7 @@ class Attention(nn.Module):
         q = self._split(self.to_q(x))
         k = self._split(self.to_k(source))
         v = self._split(self.to_v(source))
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
+        mixed = attend(q, k, v).transpose(1, 2).reshape(x.shape)
         return self.to_out[0](mixed)  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:

@@ -141,8 +141,11 @@ class FrameWindows:
         rest = own.shape[3:]
         seen = self.context + self.hop
         before = own.new_zeros(own.shape[0], 2, self.context, *rest)
-        windows = torch.cat([before, own], dim=2).unfold(2, seen, self.hop)
-        return windows.transpose(1, 2).movedim(-1, 3).reshape(-1, 2, seen, *rest)
+        places = torch.arange(seen, device=own.device)
+        starts = torch.arange(0, self.frames, self.hop, device=own.device)
+        index = (starts[:, None] + places).flatten()
+        windows = torch.cat([before, own], dim=2).index_select(2, index)
+        return windows.reshape(-1, 2, len(starts), seen, *rest).transpose(1, 2).flatten(0, 1)
 
 
 def _bias(present: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from engine.models.attention import FeedForward
+from engine.models.attention import FeedForward, attend
 from engine.models.frame_windows import FrameWindows
 
 
@@ -52,8 +51,7 @@ class TemporalAttention(nn.Module):
         v = self._split(seen[:, 1] + self.to_v(places))
         q = self.to_q(x).reshape(-1, windows.hop, pixels, channels)
         q = self._split(q + self.to_q(places[windows.context :]))
-        bias = None if windows.bias is None else windows.bias.to(q.dtype)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        mixed = attend(q, k, v, windows.bias)
         head_width = channels // self.heads
         mixed = mixed.reshape(-1, pixels, self.heads, windows.hop, head_width)
         mixed = mixed.permute(0, 3, 1, 2, 4).reshape(-1, frames, pixels, channels)

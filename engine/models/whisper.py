@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from engine.models.attention import attend
 from engine.spec import AUDIO_STEPS, AudioSpec
 
 
@@ -41,7 +42,7 @@ class SelfAttention(nn.Module):
         q = self.query(x).view(shape).transpose(1, 2)
         k = self.key(x).view(shape).transpose(1, 2)
         v = self.value(x).view(shape).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = attend(q, k, v)
         return self.out(mixed.transpose(1, 2).reshape(batch, positions, width))  # type: ignore[no-any-return]
 
 

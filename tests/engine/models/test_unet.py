@@ -81,7 +81,9 @@ def stream(
         )
         outs.append(out)
         if context:
-            rings = [torch.cat([old, more], 2)[:, :, hop:] for old, more in zip(rings, new)]
+            rings = [
+                torch.cat([old, more], 2)[:, :, hop:] for old, more in zip(rings, new, strict=True)
+            ]
             valid = torch.cat([valid, torch.ones(2, hop, dtype=valid.dtype)], 1)[:, hop:]
     return torch.cat(outs, dim=2)
 
