@@ -94,7 +94,7 @@ class Scheduler:
         """Begins the hops of one batch: one hop length, the most overdue first."""
         due: list[tuple[int, Stream, WindowPlan]] = []
         for stream in self._streams:
-            plan = _guarded(stream, errors, partial(_due_in_time, stream))
+            plan = _guarded(stream, errors, stream.due_in_time)
             if plan is not None:
                 due.append((stream.overdue_samples(plan), stream, plan))
         due.sort(key=lambda item: -item[0])
@@ -130,14 +130,6 @@ class Scheduler:
         for item in asking:
             alone.update(self._run([item], errors))
         return alone
-
-
-def _due_in_time(stream: Stream) -> WindowPlan | None:
-    plan = stream.due()
-    while plan is not None and stream.is_late(plan):
-        stream.drop_hop(plan)
-        plan = stream.due()
-    return plan
 
 
 def _generate(backend: Backend, hops: Sequence[PendingHop]) -> list[U8]:

@@ -162,7 +162,8 @@ class Stream:
             raise StreamClosed("audio was pushed after the stream's end")
         if generation < state.generation:
             return
-        self.interrupt(generation)
+        if generation > state.generation:
+            self.interrupt(generation)
         waiting = self.queued_samples + len(samples)
         if self._start() and waiting > self.options.queue_limit_samples:
             raise StreamError(
@@ -189,13 +190,19 @@ class Stream:
             raise StreamClosed("a picture was pushed after the stream's end")
         self.source.push(picture, pts_samples)
 
-    def interrupt(self, generation: int) -> None:
+    def interrupt(self, generation: int, from_frame: int | None = None) -> None:
         """Drops queued speech of generations below; an avatar's mouth rests within two frames.
 
         What has arrived of a realtime stream becomes silence, so that the
         timeline does not move against the clock; any other stream keeps two
-        frames of silence and cuts the rest out. Frames of the silence that an
-        avatar can show are finished at once. Speech goes on at `position_samples`.
+        frames of silence and cuts the rest out. The frames of that silence are
+        finished at once where the source can show them at rest. Speech goes on
+        at `position_samples`.
+
+        Args:
+            generation: of the speech to come; nothing happens if it is not newer.
+            from_frame: the first frame that was not shown yet. An avatar's frames
+                from there on are finished anew, at rest.
         """
         state = self.state
         if generation <= state.generation:
@@ -210,7 +217,10 @@ class Stream:
         kept = min(arrived, REST_FRAMES * FRAME_SAMPLES) if cut else arrived
         end = state.next_frame * FRAME_SAMPLES + kept
         if rests:
-            self._finish_resting(kept // FRAME_SAMPLES)
+            again = state.next_frame if from_frame is None else from_frame
+            first = min(max(again, 0), state.next_frame)
+            state.finished = [frame for frame in state.finished if frame.index < first]
+            self._finish_resting(range(first, state.next_frame + kept // FRAME_SAMPLES))
         first = state.next_frame
         state.features = FeatureStream(self.backend.spec.audio, first)
         state.activity = SpeechActivity(first)
@@ -258,22 +268,24 @@ class Stream:
         """Sound that has arrived since `plan` became due; negative: so much is missing."""
         return self.state.features.end_sample - due_sample(plan.new, self.backend.spec.audio)
 
-    def is_late(self, plan: WindowPlan) -> bool:
-        """Whether the hop must be dropped to catch up."""
-        return (
-            self.options.realtime
-            and self.state.end_frame is None
-            and self.overdue_samples(plan) > self.options.late_limit_samples
-        )
+    def due_in_time(self) -> WindowPlan | None:
+        """The next hop that is due, once a realtime stream that is late has caught up.
 
-    def drop_hop(self, plan: WindowPlan) -> None:
-        """Finishes a late hop as source frames; nothing is carried over it."""
-        state = self.state
-        sources = self.source.take(plan.new)
-        state.fade.level = 0
-        state.context_frame = None
-        state.late_hops += 1
-        self._finish(plan.new, [(source.picture, 0.0) for source in sources], state.generation)
+        Late hops are dropped whole: they become source frames, and nothing is carried over
+        them. One that is late goes on dropping until no whole hop waits, or it would stay late.
+        """
+        plan = self.due()
+        if (
+            plan is None
+            or not self.options.realtime
+            or self.state.end_frame is not None
+            or self.overdue_samples(plan) <= self.options.late_limit_samples
+        ):
+            return plan
+        while plan is not None and self.overdue_samples(plan) >= self.hop_frames * FRAME_SAMPLES:
+            self._drop_hop(plan)
+            plan = self.due()
+        return plan
 
     def begin_hop(self, plan: WindowPlan) -> PendingHop:
         """The hop with its faces, its fades and, where a mouth is needed, its log-mel windows."""
@@ -322,6 +334,14 @@ class Stream:
         finished, self.state.finished = self.state.finished, []
         return finished
 
+    def _drop_hop(self, plan: WindowPlan) -> None:
+        state = self.state
+        sources = self.source.take(plan.new)
+        state.fade.level = 0
+        state.context_frame = None
+        state.late_hops += 1
+        self._finish(plan.new, [(source.picture, 0.0) for source in sources], state.generation)
+
     def _start(self) -> bool:
         if not self._started:
             first = self.source.start_frame()
@@ -363,10 +383,9 @@ class Stream:
             ref_latents, hop_frames=self.hop_frames, seed=self.options.seed
         )
 
-    def _finish_resting(self, count: int) -> None:
-        """Finishes `count` frames that fade to the source's own mouth within REST_FRAMES."""
+    def _finish_resting(self, frames: range) -> None:
+        """Finishes frames that fade to the source's own mouth within REST_FRAMES."""
         state = self.state
-        frames = range(state.next_frame, state.next_frame + count)
         rested: list[tuple[Picture, float]] = []
         for index, source in enumerate(self.source.take(frames)):
             factor = state.fade.factor * max(1.0 - (index + 1) / REST_FRAMES, 0.0)
