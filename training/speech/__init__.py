@@ -1,0 +1,1 @@
+"""Synthetic speech whose mouth is known: engines, phonemes, mouth tracks, corpus."""
