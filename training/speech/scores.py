@@ -88,8 +88,8 @@ def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 def rest_frames(truth: F32) -> NDArray[np.bool_]:
     """Frames with a resting mouth well inside a pause."""
-    still = (np.abs(truth) < 0.02).all(axis=1)
-    deep: NDArray[np.bool_] = still.copy()
+    still = np.asarray((np.abs(truth) < 0.02).all(axis=1), np.bool_)
+    deep = still.copy()
     for shift in range(1, _REST_MARGIN_FRAMES + 1):
         deep &= np.roll(still, shift) & np.roll(still, -shift)
     return deep

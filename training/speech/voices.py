@@ -42,13 +42,7 @@ _VARIANTS: Final = (
     *(f"+klatt{k}" for k in ("", 2, 4, 5)),
     *(f"+{name}" for name in _NAMED_VARIANTS.split()),
 )
-_HELD_OUT_NAMED_VARIANTS: Final = (
-    "Andrea Andy Annie Denis Diogo Gene Gene2 Henrique Hugo Jacky Marco Mario Michael Mike "
-    "adam anika antonio aunty belinda benjamin caleb david ed edward edward2 grandma "
-    "grandpa gustave iven iven3 john kaukovalta linda marcelo max michel miguel norbert "
-    "paul pedro quincy rob robert sandro steph steph2 travis victor zac"
-)
-_VARIANTS: Final = ("+m6", "+f4", "+klatt3", "+Alicia", "+boris", "+shelby", "+pablo")
+_HELD_OUT_VARIANTS: Final = ("+m6", "+f4", "+klatt3", "+Alicia", "+boris", "+shelby", "+pablo")
 _FLITE: Final = ("rms", "awb", "kal16", "kal")
 _HELD_OUT_FLITE: Final = "slt"
 FESTIVAL: Final = (
