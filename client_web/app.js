@@ -159,6 +159,7 @@ function onState({ state: now, why, waitS, full }, audio) {
     playOnLive ||= player.playing;
     pauseFile();
     latency.stop();
+    clearFigures();
     notice(`${why} Trying again`, ` in ${waitS} s`);
     $("state").textContent = full ? "Server is full" : "Connection lost";
     return;
@@ -176,6 +177,7 @@ function onMessage(message) {
     case "stats":
       latency.hear(message);
       showServer(message);
+      notice(message.stalled ? "The server hears nothing from this page." : "");
       break;
     case "error":
       if (message.fatal) fail(new Error(message.message));
@@ -198,10 +200,8 @@ function stop() {
   devices = null;
   camera.srcObject = null;
   synced.srcObject = null;
-  spark.clear();
+  clearFigures();
   notice("");
-  for (const id of FIGURES) $(id).textContent = "–";
-  $("parts").replaceChildren();
   show("idle");
 }
 
@@ -289,6 +289,12 @@ function showServer(stats) {
     ? `${whole(100 * stats.synced)} %`
     : "–";
   $("backend").textContent = stats.backend ?? "–";
+}
+
+function clearFigures() {
+  for (const id of FIGURES) $(id).textContent = "–";
+  $("parts").replaceChildren();
+  spark.clear();
 }
 
 function showReceived({ fps, totalMs, parts }) {

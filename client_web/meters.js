@@ -61,7 +61,7 @@ export class LatencyMeter {
     this.#inbound = inbound;
     const fps = before && inbound ? rate(before, inbound, "framesDecoded") : null;
     const receiveMs = this.#receiveMs(before, inbound);
-    const serverMs = this.#server.capture_to_frame_ms ?? null;
+    const serverMs = this.#server.server_latency_ms?.p50 ?? null;
     const parts = [
       { label: `Microphone and ${OPUS_PACKET_MS} ms packet`, ms: this.#captureMs + OPUS_PACKET_MS },
       { label: "Network, there", ms: roundTripMs === null ? null : roundTripMs / 2 },

@@ -28,7 +28,7 @@ export class ServerError extends Error {
   }
 
   get full() {
-    return this.status === 503;
+    return this.code === "server_full";
   }
 }
 
@@ -58,16 +58,18 @@ async function refusal(response) {
   } catch {
     // A proxy in between answers in HTML; the status has to do.
   }
-  const message =
-    response.status === 503
-      ? "All places on the server are taken."
-      : error.message || `The server answered ${response.status}.`;
+  const message = error.message ? sentence(error.message) : `The server answered ${response.status}.`;
   const retryAfterS = Number.parseInt(response.headers.get("retry-after") ?? "", 10);
   return new ServerError(message, {
     status: response.status,
     code: error.code,
     retryAfterS: Number.isFinite(retryAfterS) ? retryAfterS : undefined,
   });
+}
+
+/** The server's errors begin small and end without a stop, as exceptions do. */
+function sentence(text) {
+  return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }
 
 function withLimit(signal, ms) {
