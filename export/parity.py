@@ -1,0 +1,184 @@
+"""Whether a folder's ONNX graphs compute what torch computes.
+
+    python -m export.parity MODEL_DIR
+
+Golden inputs are drawn from fixed seeds, so that a report can be repeated
+anywhere. onnxruntime runs the graphs in fp32, at the exported shapes and at
+others, because a shape that the exporter froze shows only there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from engine.checkpoints import load_audio_encoder, load_codec, load_unet
+from engine.errors import LipwireError, ModelError
+from engine.media import F32
+from engine.models.unet import UNet3DConditionModel
+from engine.spec import ModelSpec
+
+# Relative error is |ours - torch| / |torch| in the 2-norm. fp32 sums in another
+# order differ by about 1e-6 a layer.
+TOLERANCE = 1e-4
+PARITY_FILE = "parity.json"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputError:
+    """How far one graph output is from torch's.
+
+    Attributes:
+        case: the graph and the shapes it was run at.
+        largest: largest absolute difference.
+        relative: 2-norm of the difference over the 2-norm of torch's output.
+    """
+
+    case: str
+    output: str
+    largest: float
+    relative: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """Every output's error and the tolerance that all are under."""
+
+    runtime: str
+    tolerance: float
+    errors: list[OutputError]
+
+
+def hop_inputs(spec: ModelSpec, unet: UNet3DConditionModel, hop: int, batch: int) -> list[Tensor]:
+    """Random U-Net inputs of one hop: sample, timestep, audio, valid, rings.
+
+    The first session has a full context; each further one lacks its oldest frames.
+    """
+    generator = torch.Generator().manual_seed(100 * hop + batch)
+    context, size = spec.window_frames - hop, spec.latent_size
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    valid = torch.ones(batch, context)
+    for session in range(1, batch):
+        valid[session, : context * session // batch] = 0.0
+    rings = [
+        normal(batch, 2, context, tokens, channels) for tokens, channels in unet.ring_shapes(size)
+    ]
+    return [
+        normal(batch, spec.unet.in_channels, hop, size, size),
+        torch.full((batch,), float(spec.timesteps[0])),
+        normal(batch, hop, spec.audio.tokens, spec.audio.width),
+        valid,
+        *(rings if context else []),
+    ]
+
+
+def run_graph(path: Path, inputs: Sequence[Tensor]) -> dict[str, F32]:
+    """Outputs by name of an ONNX file in onnxruntime, one thread, fp32.
+
+    Raises:
+        ModelError: onnxruntime refuses the graph.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+        names = [item.name for item in session.get_inputs()]
+        feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        values = session.run(None, feed)
+    except Exception as error:  # noqa: BLE001  onnxruntime's errors share no narrower base
+        raise ModelError(f"onnxruntime refused {path}: {error}") from error
+    return {item.name: value for item, value in zip(session.get_outputs(), values, strict=True)}
+
+
+def _errors(case: str, got: dict[str, F32], want: Sequence[Tensor]) -> list[OutputError]:
+    errors = []
+    for (name, value), reference in zip(got.items(), want, strict=True):
+        expected = reference.numpy()
+        if value.shape != expected.shape:
+            raise ModelError(f"{case} {name}: expected {expected.shape}, got {value.shape}")
+        difference = value.astype(np.float64) - expected
+        relative = float(np.linalg.norm(difference) / max(np.linalg.norm(expected), 1e-12))
+        errors.append(OutputError(case, name, float(np.abs(difference).max()), relative))
+    return errors
+
+
+def check_parity(model_dir: Path, tolerance: float = TOLERANCE) -> Parity:
+    """Runs the graphs of a folder against torch and writes `parity.json` beside them.
+
+    Raises:
+        ModelError: an output is further from torch than `tolerance`.
+    """
+    spec = ModelSpec.read(model_dir)
+    unet = load_unet(model_dir, spec)
+    codec = load_codec(model_dir, spec)
+    audio_encoder = load_audio_encoder(model_dir, spec)
+    generator = torch.Generator().manual_seed(0)
+    size = spec.latent_size
+    errors: list[OutputError] = []
+    with torch.no_grad():
+        for batch in (1, 3):
+            mel = torch.randn(batch, spec.audio.n_mels, spec.audio.mel_frames, generator=generator)
+            image = torch.rand(batch, 3, spec.resolution, spec.resolution, generator=generator)
+            latents = torch.randn(
+                batch, spec.codec.latent_channels, size, size, generator=generator
+            )
+            for name, value, want in (
+                ("audio_encoder", mel, audio_encoder(mel)),
+                ("codec_encoder", 2 * image - 1, codec.encode(2 * image - 1)),
+                ("codec_decoder", latents, codec.decode(latents)),
+            ):
+                got = run_graph(model_dir / f"{name}.onnx", [value])
+                errors += _errors(f"{name} batch {batch}", got, [want])
+        for batch, hop in ((1, spec.hop_frames), (2, spec.hop_frames), (1, 1), (1, 8)):
+            if hop >= spec.window_frames:
+                continue
+            inputs = hop_inputs(spec, unet, hop, batch)
+            sample, timestep, audio, valid, *rings = inputs
+            out, new = unet.forward_hop(sample, timestep, audio, valid, rings)
+            got = run_graph(model_dir / "unet.onnx", inputs)
+            errors += _errors(f"unet batch {batch} hop {hop}", got, [out, *new])
+    parity = Parity(f"onnxruntime {onnxruntime.__version__}", tolerance, errors)
+    text = json.dumps(asdict(parity), indent=1) + "\n"
+    (model_dir / PARITY_FILE).write_text(text, encoding="utf-8")
+    worst = max(errors, key=lambda error: error.relative)
+    if worst.relative > tolerance:
+        raise ModelError(
+            f"{worst.case} {worst.output}: expected a relative error of at most {tolerance}, "
+            f"got {worst.relative:.2e}"
+        )
+    return parity
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Checks the folder named on the command line; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.parity",
+        description="Hold the ONNX graphs of a model folder against torch.",
+        epilog="example: python -m export.parity engine/bundled/model",
+    )
+    parser.add_argument("model_dir", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        parity = check_parity(options.model_dir)
+    except LipwireError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(json.dumps(asdict(parity), indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
