@@ -1,0 +1,287 @@
+"""The HTTP side: sessions by offer and answer, avatars, status, metrics and the page.
+
+Every error is JSON, `{"error": {"code", "message"}}`, with a status that says
+whose fault it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from engine.errors import AvatarError, LipwireError
+from server import aiortc_overrides
+from server.admission import ServerFull
+from server.avatars import AvatarInfo, AvatarLibrary
+from server.config import CLIENT_WEB, Settings
+from server.engine_host import EngineHost
+from server.engine_messages import EngineSettings, Mode
+from server.metrics import Metrics
+from server.sessions import EngineNotReady, Sessions, SessionUnknown
+from server.signaling import OfferRefused
+
+logger = logging.getLogger(__name__)
+
+SDP = "application/sdp"
+
+
+class BadRequest(LipwireError):
+    """A request that cannot be understood.
+
+    Attributes:
+        status: of the answer.
+        code: short name for programs.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Gateway:
+    """What the application runs on: engine, sessions, avatars, metrics."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.library = AvatarLibrary(settings.avatar_path)
+        self.host = EngineHost(
+            EngineSettings(
+                core=settings.engine_core,
+                model=settings.model,
+                backend=settings.backend,
+                hop_frames=settings.hop_frames,
+                avatar_dirs=settings.avatar_path,
+                log_level=settings.log_level,
+            )
+        )
+        self.sessions = Sessions(settings, self.host, self.library, self.metrics)
+        self._posters: dict[str, bytes] = {}
+        self.metrics.watch_engine(
+            lambda: self.host.restarts, lambda: self.host.busy, lambda: self.host.rss_bytes
+        )
+
+    async def start(self) -> None:
+        """Loads the engine.
+
+        Raises:
+            EngineUnavailable: it says why it cannot run.
+        """
+        aiortc_overrides.apply()
+        await self.host.start()
+
+    async def stop(self) -> None:
+        """Ends every call and the engine."""
+        await self.sessions.close()
+        await self.host.stop()
+
+    async def poster(self, name: str) -> bytes:
+        """An avatar's first picture as JPEG, decoded once."""
+        if name not in self._posters:
+            self._posters[name] = await asyncio.to_thread(self.library.poster, name)
+        return self._posters[name]
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The application over a gateway, which the caller starts and stops."""
+    # The interactive documentation loads its scripts from elsewhere: the page is not served.
+    app = FastAPI(title="Lipwire", version=_version(), docs_url=None, redoc_url=None)
+    _add_error_handlers(app)
+    _add_session_routes(app, gateway)
+    _add_avatar_routes(app, gateway)
+    _add_status_routes(app, gateway)
+    if CLIENT_WEB.is_dir():
+        app.mount("/", StaticFiles(directory=CLIENT_WEB, html=True), name="page")
+    return app
+
+
+def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
+    @app.post("/v1/sessions", status_code=201)
+    async def begin_session(
+        request: Request, mode: str = "avatar", avatar: str | None = None
+    ) -> Response:
+        """Begins a call: an SDP offer in, its answer out."""
+        try:
+            chosen = _mode(mode, avatar)
+            offer = await _read_offer(request, gateway.settings.max_body_bytes)
+            name = avatar if chosen == "avatar" else None
+            session, answer = await gateway.sessions.begin(offer, chosen, name)
+        except (BadRequest, OfferRefused, ServerFull) as error:
+            gateway.metrics.refused.labels(getattr(error, "code", "server_full")).inc()
+            raise
+        headers = {"Location": f"/v1/sessions/{session}", "Cache-Control": "no-store"}
+        return Response(answer, 201, headers, media_type=SDP)
+
+    @app.delete("/v1/sessions/{session}", status_code=204)
+    async def end_session(session: str) -> Response:
+        """Ends a call."""
+        await gateway.sessions.end(session)
+        return Response(status_code=204)
+
+
+def _add_avatar_routes(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/v1/avatars")
+    async def list_avatars() -> dict[str, Any]:
+        """The avatars that a call may name."""
+        avatars = await asyncio.to_thread(gateway.library.infos)
+        return {"avatars": [_describe(info) for info in avatars]}
+
+    @app.get("/v1/avatars/{name}/poster.jpg")
+    async def avatar_poster(name: str) -> Response:
+        """The first picture of an avatar's clip."""
+        data = await gateway.poster(name)
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+
+
+def _add_status_routes(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/v1/status")
+    async def status() -> dict[str, Any]:
+        """What runs here and how busy it is."""
+        host, ready = gateway.host, gateway.host.ready
+        engine: dict[str, Any] = {"state": host.state, "restarts": host.restarts}
+        if ready is not None:
+            engine |= {
+                "model": ready.model,
+                "backend": ready.backend,
+                "resolution": ready.resolution,
+                "hop_frames": ready.hop_frames,
+                "hop_ms": round(ready.hop_ms, 1),
+                "busy": round(host.busy, 3),
+            }
+        sessions = {"active": gateway.sessions.count, "max": gateway.settings.max_sessions}
+        return {"version": _version(), "engine": engine, "sessions": sessions}
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """The gateway answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz(response: Response) -> dict[str, str]:
+        """Calls can be taken."""
+        if gateway.host.state != "ready":
+            response.status_code = 503
+        return {"status": gateway.host.state}
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(
+            gateway.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(LipwireError)
+    async def on_lipwire_error(request: Request, error: LipwireError) -> Response:
+        match error:
+            case BadRequest() | OfferRefused():
+                return _error(error.status, error.code, str(error))
+            case ServerFull():
+                retry = {"Retry-After": str(error.retry_after_s)}
+                return _error(503, "server_full", str(error), retry)
+            case EngineNotReady():
+                return _error(503, "engine_not_ready", str(error), {"Retry-After": "3"})
+            case AvatarError():
+                return _error(404, "unknown_avatar", str(error))
+            case SessionUnknown():
+                return _error(404, "unknown_session", str(error))
+        logger.error("http: %s %s: %s", request.method, request.url.path, error)
+        return _error(500, "internal", "something went wrong here; the log says what")
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors()
+        )
+        return _error(422, "bad_request", f"expected a usable request, got {problems}")
+
+    @app.exception_handler(HTTPException)
+    async def on_http_error(request: Request, error: HTTPException) -> Response:
+        sentences = {
+            404: f"there is nothing at {request.url.path}",
+            405: f"{request.method} is not possible at {request.url.path}",
+        }
+        message = sentences.get(error.status_code, str(error.detail))
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        return _error(error.status_code, code, message, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def on_any_error(request: Request, error: Exception) -> Response:
+        return _error(500, "internal", "something went wrong here; the log says what")
+
+
+def _error(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+def _mode(mode: str, avatar: str | None) -> Mode:
+    match mode:
+        case "live":
+            return "live"
+        case "avatar":
+            if not avatar:
+                raise BadRequest(422, "no_avatar", "avatar mode needs avatar=NAME in the query")
+            return "avatar"
+        case _:
+            raise BadRequest(
+                422, "bad_mode", f"expected mode=avatar or mode=live, got {mode!r:.40}"
+            )
+
+
+async def _read_offer(request: Request, limit: int) -> str:
+    """The request's body as text.
+
+    Raises:
+        BadRequest: another content type, too large, empty, or no text.
+    """
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if content_type != SDP:
+        raise BadRequest(
+            415, "content_type", f"expected a body of {SDP}, got {content_type or 'no type'}"
+        )
+    too_large = BadRequest(413, "too_large", f"expected an offer of at most {limit} bytes")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    if not body:
+        raise BadRequest(400, "empty", "expected an SDP offer in the body, got nothing")
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadRequest(400, "bad_sdp", "expected an SDP offer as UTF-8 text") from None
+
+
+def _describe(info: AvatarInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "title": info.title,
+        "width": info.width,
+        "height": info.height,
+        "licence": info.licence,
+        "poster": f"/v1/avatars/{info.name}/poster.jpg",
+    }
+
+
+def _version() -> str:
+    try:
+        return version("lipwire")
+    except PackageNotFoundError:
+        return "0+source"

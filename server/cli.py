@@ -1,0 +1,151 @@
+"""The command `lipwire`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.errors import LipwireError
+
+SERVE_EXAMPLE = """examples:
+  lipwire serve
+  lipwire serve --port 9000 --max-sessions 4
+  lipwire serve --config lipwire.toml
+  LIPWIRE_BACKEND=onnxruntime lipwire serve
+"""
+RENDER_EXAMPLE = """example:
+  lipwire render --video in.mp4 --audio speech.wav --out out.mp4
+"""
+AVATAR_EXAMPLE = """examples:
+  lipwire avatar list
+  lipwire avatar list --json --dir ~/avatars
+"""
+DOCTOR_EXAMPLE = """example:
+  lipwire doctor --json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in given if not word.startswith("-")), None)
+    arguments = _parser(command).parse_args(given)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except (LipwireError, OSError) as error:
+        print(f"lipwire: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser; only the arguments of `command` cost the import of what runs it."""
+    parser = argparse.ArgumentParser(
+        prog="lipwire",
+        description="Real-time lip sync over WebRTC.",
+        epilog=SERVE_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    serve = _add(commands, "serve", "run the server and its page", SERVE_EXAMPLE)
+    _add_serve_arguments(serve)
+    serve.set_defaults(run=_run_serve)
+
+    render = _add(commands, "render", "lip-sync a file", RENDER_EXAMPLE)
+    if command == "render":
+        from server.render import add_render_arguments, run_render
+
+        add_render_arguments(render)
+        render.set_defaults(run=run_render)
+
+    avatar = _add(commands, "avatar", "look at the avatars", AVATAR_EXAMPLE)
+    actions = avatar.add_subparsers(dest="action", metavar="action", required=True)
+    listing = _add(actions, "list", "list the avatars", AVATAR_EXAMPLE)
+    listing.add_argument("--json", action="store_true", help="for programs")
+    listing.add_argument(
+        "--dir", action="append", type=Path, default=[], help="a folder of avatars, may be repeated"
+    )
+    listing.set_defaults(run=_run_avatar_list)
+
+    doctor = _add(commands, "doctor", "say what this machine can run", DOCTOR_EXAMPLE)
+    if command == "doctor":
+        from server.doctor import add_doctor_arguments
+        from server.doctor import run as run_doctor
+
+        add_doctor_arguments(doctor)
+        doctor.set_defaults(run=run_doctor)
+    return parser
+
+
+def _add(commands: Any, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="a TOML file with settings")
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (8080)")
+    parser.add_argument("--model", help="name or folder of the model (bundled)")
+    parser.add_argument(
+        "--backend", help="auto, openvino, onnxruntime, torch, tensorrt or passthrough (auto)"
+    )
+    parser.add_argument("--hop-frames", type=int, help="new frames a call (the model's own)")
+    parser.add_argument("--max-sessions", type=int, help="calls at once (2)")
+    parser.add_argument(
+        "--avatars", dest="avatar_dirs", action="append", type=Path, help="a folder of avatars"
+    )
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
+
+
+def _run_serve(arguments: argparse.Namespace) -> int:
+    from server.config import Settings, load_settings
+    from server.serving import serve
+
+    given = vars(arguments)
+    given = {name: given[name] for name in Settings.model_fields if name in given}
+    settings = load_settings(arguments.config, **given)
+    serve(settings, lambda address: print(f"Lipwire is ready: {address}", flush=True))  # noqa: T201
+    return 0
+
+
+def _run_avatar_list(arguments: argparse.Namespace) -> int:
+    from server.avatars import AvatarLibrary
+    from server.config import load_settings
+
+    avatars = AvatarLibrary((*arguments.dir, *load_settings().avatar_path)).infos()
+    if arguments.json:
+        entries = [
+            {
+                "name": info.name,
+                "title": info.title,
+                "width": info.width,
+                "height": info.height,
+                "frames": info.frames,
+                "licence": info.licence,
+                "folder": str(info.folder),
+            }
+            for info in avatars
+        ]
+        print(json.dumps(entries, indent=2))  # noqa: T201
+    else:
+        for info in avatars:
+            size = f"{info.width}x{info.height}"
+            print(f"{info.name:16} {size:>10} {info.frames:5} frames  {info.title}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

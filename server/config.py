@@ -1,0 +1,124 @@
+"""Settings of the server: command line over environment over file over default.
+
+    lipwire serve --config lipwire.toml --port 9000
+    LIPWIRE_MAX_SESSIONS=4 lipwire serve
+
+The TOML file holds the same names as this class, at its top level.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from engine.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BUNDLED_AVATARS = REPOSITORY / "engine" / "bundled" / "avatars"
+CLIENT_WEB = REPOSITORY / "client_web"
+STREAMS_CORE = "server.engine_streams:StreamsCore"
+PASSTHROUGH_CORE = "server.engine_core:PassthroughCore"
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Settings(BaseSettings):
+    """What `lipwire serve` can be told.
+
+    Attributes:
+        host, port: where HTTP listens. Media uses ephemeral UDP ports.
+        max_sessions: calls at once; more are answered 503. Two cores hold two.
+        model: a name ("bundled") or the path of a model folder.
+        backend: "auto", "openvino", "onnxruntime", "torch", "tensorrt", or
+            "passthrough", which shows the source pictures without any model.
+        hop_frames: new frames a call of the network; None: the model's own.
+        avatar_dirs: folders of avatars, searched before the bundled ones.
+        max_width, max_height: of a camera's picture in live mode; larger ones
+            are made smaller.
+        playout_delay_ms: delay to begin with; None: from the engine's own figures.
+        max_playout_delay_ms: the delay never exceeds this.
+        offer_timeout_s: for an answer.
+        connect_timeout_s: until a peer must be connected after its answer.
+        stalled_after_s, idle_timeout_s: without any packet from the peer:
+            reported as stalled, closed.
+        max_session_s: longest call.
+        max_body_bytes: of a request.
+        retry_after_s: told to those who are turned away.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="LIPWIRE_", extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    max_sessions: int = Field(default=2, ge=1, le=64)
+    model: str = "bundled"
+    backend: str = "auto"
+    hop_frames: int | None = Field(default=None, ge=1, le=16)
+    avatar_dirs: Annotated[tuple[Path, ...], NoDecode] = ()
+    max_width: int = Field(default=1280, ge=64, le=1920)
+    max_height: int = Field(default=720, ge=64, le=1920)
+    playout_delay_ms: int | None = Field(default=None, ge=0, le=2000)
+    max_playout_delay_ms: int = Field(default=800, ge=50, le=5000)
+    offer_timeout_s: float = Field(default=3.0, gt=0, le=60)
+    connect_timeout_s: float = Field(default=10.0, gt=0, le=120)
+    stalled_after_s: float = Field(default=3.0, gt=0, le=600)
+    idle_timeout_s: float = Field(default=15.0, gt=0, le=600)
+    max_session_s: float = Field(default=3600.0, gt=0)
+    max_body_bytes: int = Field(default=65_536, ge=1024, le=1_048_576)
+    retry_after_s: int = Field(default=5, ge=1, le=600)
+    log_level: LogLevel = "info"
+
+    @field_validator("avatar_dirs", mode="before")
+    @classmethod
+    def _split_paths(cls, value: Any) -> Any:
+        """Environment variables hold several folders as PATH does."""
+        return [part for part in value.split(":") if part] if isinstance(value, str) else value
+
+    @property
+    def avatar_path(self) -> tuple[Path, ...]:
+        """All folders of avatars, in the order of search."""
+        return (*self.avatar_dirs, BUNDLED_AVATARS)
+
+    @property
+    def engine_core(self) -> str:
+        """Where the engine process finds what it runs."""
+        return PASSTHROUGH_CORE if self.backend == "passthrough" else STREAMS_CORE
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from a TOML file, the environment and the command line.
+
+    Args:
+        config: a TOML file, or None.
+        overrides: from the command line; None means not given.
+
+    Raises:
+        ConfigError: a file that cannot be read, an unknown name or a value out of range.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        from_file = _read_toml(config) if config is not None else {}
+        # What the environment sets is taken out of the file's values: it stands above them.
+        environment = Settings().model_fields_set
+        kept = {name: value for name, value in from_file.items() if name not in environment}
+        return Settings(**{**kept, **given})
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
+            for item in error.errors()
+        )
+        where = f" ({config} and LIPWIRE_* are read too)" if config else " (LIPWIRE_* is read too)"
+        raise ConfigError(f"expected usable settings, got {problems}{where}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"expected a TOML file at {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected TOML, {error}") from error

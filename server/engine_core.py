@@ -1,0 +1,145 @@
+"""The seam between the engine process and what it runs.
+
+`server.engine_streams` is the engine proper; `PassthroughCore` shows the
+source pictures without any model, which measures the media path alone and
+keeps a machine without a model usable.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.errors import AvatarError
+from engine.media import F32, FRAME_SAMPLES, Picture, RenderedFrame
+from server.avatars import AvatarLibrary
+from server.engine_messages import EngineReady, EngineSettings, OpenSession
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFrames:
+    """What one step gave one session, in index order without holes."""
+
+    session: str
+    frames: Sequence[RenderedFrame]
+    late_hops: int = 0
+
+
+class EngineCore(Protocol):
+    """Runs the streams of all sessions. Synchronous; one caller."""
+
+    def describe(self) -> EngineReady:
+        """What was loaded, after a warm-up."""
+
+    def open(self, request: OpenSession) -> None:
+        """Starts a stream whose first frame has index 0.
+
+        Raises:
+            LipwireError: it cannot be started.
+        """
+
+    def push_audio(self, session: str, samples: F32, generation: int) -> None:
+        """Adds 16 kHz mono sound."""
+
+    def push_video(self, session: str, picture: Picture, pts_samples: int) -> None:
+        """Adds a camera picture."""
+
+    def interrupt(self, session: str, generation: int, from_frame: int) -> Sequence[RenderedFrame]:
+        """Voids older speech; gives rest pictures for what was already made from `from_frame`."""
+
+    def close(self, session: str) -> None:
+        """Ends a stream; unknown names are ignored."""
+
+    def step(self) -> Sequence[SessionFrames]:
+        """Runs what is due, at most one batch; empty when nothing is."""
+
+
+class PassthroughCore:
+    """Gives back the source picture of every frame as its sound arrives."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._library = AvatarLibrary(settings.avatar_dirs)
+        self._hop_frames = settings.hop_frames or 1
+        self._sessions: dict[str, _PassthroughSession] = {}
+
+    def describe(self) -> EngineReady:
+        return EngineReady(
+            model="none",
+            backend="passthrough",
+            resolution=0,
+            hop_frames=self._hop_frames,
+            lookahead_samples=0,
+            hop_ms=0.0,
+        )
+
+    def open(self, request: OpenSession) -> None:
+        clip: list[Picture] = []
+        if request.mode == "avatar":
+            if request.avatar is None:
+                raise AvatarError("expected the name of an avatar, got none")
+            clip = self._library.load_clip(request.avatar)
+        self._sessions[request.session] = _PassthroughSession(clip)
+
+    def push_audio(self, session: str, samples: F32, generation: int) -> None:
+        self._sessions[session].push_audio(len(samples), generation)
+
+    def push_video(self, session: str, picture: Picture, pts_samples: int) -> None:
+        self._sessions[session].pictures.append((pts_samples, picture))
+
+    def interrupt(self, session: str, generation: int, from_frame: int) -> Sequence[RenderedFrame]:
+        return self._sessions[session].interrupt(generation, from_frame)
+
+    def close(self, session: str) -> None:
+        self._sessions.pop(session, None)
+
+    def step(self) -> Sequence[SessionFrames]:
+        results = []
+        for name, session in self._sessions.items():
+            frames = session.due(self._hop_frames)
+            if frames:
+                results.append(SessionFrames(name, frames))
+        return results
+
+
+class _PassthroughSession:
+    def __init__(self, clip: list[Picture]) -> None:
+        self.pictures: deque[tuple[int, Picture]] = deque(maxlen=8)
+        self._clip = clip
+        self._shown: Picture | None = None
+        self._samples = 0
+        self._next = 0
+        self._generation = 0
+
+    def push_audio(self, samples: int, generation: int) -> None:
+        self._samples += samples
+        self._generation = max(self._generation, generation)
+
+    def interrupt(self, generation: int, from_frame: int) -> list[RenderedFrame]:
+        self._generation = generation
+        return self._frames(from_frame, self._next)
+
+    def due(self, hop_frames: int) -> list[RenderedFrame]:
+        end = self._samples // FRAME_SAMPLES
+        if end - self._next < hop_frames:
+            return []
+        frames = self._frames(self._next, end)
+        self._next = end
+        return frames
+
+    def _frames(self, first: int, end: int) -> list[RenderedFrame]:
+        frames = []
+        for index in range(first, end):
+            start = index * FRAME_SAMPLES
+            picture = self._picture(index, start)
+            if picture is not None:  # none until the camera's first picture
+                frames.append(RenderedFrame(picture, index, start, self._generation, 0.0))
+        return frames
+
+    def _picture(self, index: int, start: int) -> Picture | None:
+        if self._clip:
+            return self._clip[index % len(self._clip)]
+        while self.pictures and self.pictures[0][0] <= start:
+            self._shown = self.pictures.popleft()[1]
+        return self._shown

@@ -1,0 +1,456 @@
+"""The gateway's side of the engine process: starts it, feeds it, restarts it.
+
+Nothing here blocks the event loop: messages are read when the connection is
+readable, written while it is writable and queued otherwise. An engine that
+dies or stops answering is replaced; the sessions live on, show their source
+pictures meanwhile, and their streams are opened again at the frame where
+media time then stands. Shared memory belongs to the gateway and goes with the
+session, whatever became of the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import select
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Literal, Protocol
+
+import numpy as np
+
+from engine.errors import LipwireError
+from engine.media import F32, FRAME_SAMPLES, Picture
+from server.engine_messages import (
+    CloseSession,
+    EngineFailed,
+    EngineReady,
+    EngineSettings,
+    FromEngine,
+    HopReady,
+    Interrupt,
+    Mode,
+    OpenSession,
+    Ping,
+    Pong,
+    PushAudio,
+    PushVideo,
+    ReleaseSlot,
+    SessionFailed,
+    SessionOpened,
+    SlotTaken,
+    Stop,
+    ToEngine,
+)
+from server.engine_process import run_engine
+from server.frame_block import FrameBlock, picture_bytes
+
+logger = logging.getLogger(__name__)
+
+INPUT_SLOTS = 3  # live mode: one being read, one waiting, one being written
+OUTPUT_SLOTS = 16  # four hops of four; the gateway copies and frees at once
+OUTBOX_MESSAGES = 1000  # 10 s of one session: an engine this far behind hangs
+START_TIMEOUT_S = 120.0
+PING_INTERVAL_S = 2.0
+SILENT_S = 20.0  # an engine without a sign of life for this long is killed
+STOP_TIMEOUT_S = 5.0
+BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+State = Literal["starting", "ready", "restarting", "stopped"]
+
+
+class EngineUnavailable(LipwireError):
+    """The engine process could not be started."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFrame:
+    """One finished frame with its session index."""
+
+    index: int
+    generation: int
+    synced: float
+    picture: Picture
+
+
+class EngineListener(Protocol):
+    """What a session wants to hear. Called on the event loop."""
+
+    def on_hop(self, frames: Sequence[EngineFrame], hop: HopReady) -> None:
+        """Frames that became ready together."""
+
+    def on_stream_failed(self, code: str, message: str) -> None:
+        """The engine gave this session up."""
+
+    def on_engine_lost(self) -> None:
+        """The engine died; the stream will be opened again."""
+
+
+class EngineStream:
+    """One session's stream in the engine, whichever engine process runs it."""
+
+    def __init__(
+        self,
+        host: EngineHost,
+        session: str,
+        mode: Mode,
+        avatar: str | None,
+        largest: tuple[int, int],
+        listener: EngineListener,
+    ) -> None:
+        self._host = host
+        self.session = session
+        self.listener = listener
+        self._mode: Mode = mode
+        self._avatar = avatar
+        self._inputs = INPUT_SLOTS if mode == "live" else 0
+        self._slot_bytes = picture_bytes(*largest)
+        self._block = FrameBlock.create(self._inputs + OUTPUT_SLOTS, self._slot_bytes)
+        self._generation = 0
+        self._position = 0  # 16 kHz samples pushed so far
+        self._skip = 0  # samples to leave out until the stream's first frame begins
+        self._free: list[int] = []
+        self._waiting: tuple[Picture, int] | None = None
+        self._open = False
+        self.camera_drops = 0
+
+    def open(self) -> None:
+        """Opens the stream at the next whole frame of media time."""
+        first = -(-self._position // FRAME_SAMPLES)
+        self._skip = first * FRAME_SAMPLES - self._position
+        self._free = list(range(self._inputs))
+        self._waiting = None
+        self._open = True
+        self._host.send(
+            OpenSession(
+                session=self.session,
+                mode=self._mode,
+                avatar=self._avatar,
+                block=self._block.name,
+                slot_bytes=self._slot_bytes,
+                input_slots=self._inputs,
+                output_slots=OUTPUT_SLOTS,
+                first_frame=first,
+                generation=self._generation,
+                seed=0,
+            )
+        )
+
+    def push_audio(self, samples: F32) -> None:
+        """Adds 16 kHz mono sound; while no engine runs it only moves time."""
+        self._position += len(samples)
+        if not self._open:
+            return
+        skipped = min(self._skip, len(samples))
+        self._skip -= skipped
+        if skipped < len(samples):
+            data = np.ascontiguousarray(samples[skipped:], np.float32).tobytes()
+            self._host.send(PushAudio(self.session, self._generation, data))
+
+    def push_video(self, picture: Picture, pts_samples: int) -> None:
+        """Adds a camera picture; a newer one replaces one that still waits."""
+        if not self._open:
+            return
+        if self._waiting is not None:
+            self.camera_drops += 1
+        self._waiting = (picture, pts_samples)
+        self._send_waiting()
+
+    def interrupt(self, generation: int, from_frame: int) -> None:
+        """Voids everything said before."""
+        self._generation = generation
+        if self._open:
+            self._host.send(Interrupt(self.session, generation, from_frame))
+
+    def close(self) -> None:
+        """Ends the stream and removes its memory."""
+        if self._open:
+            self._host.send(CloseSession(self.session))
+        self._open = False
+        self._host.forget(self.session)
+        self._block.close()
+
+    def slot_taken(self, slot: int) -> None:
+        self._free.append(slot)
+        self._send_waiting()
+
+    def lost(self) -> None:
+        self._open = False
+        self.listener.on_engine_lost()
+
+    def failed(self, message: SessionFailed) -> None:
+        self._open = False
+        self.listener.on_stream_failed(message.code, message.message)
+
+    def take_hop(self, message: HopReady) -> None:
+        frames = []
+        for ready in message.frames:
+            picture = self._block.read(ready.slot, ready.width, ready.height)
+            self._host.send(ReleaseSlot(self.session, ready.slot))
+            frames.append(EngineFrame(ready.index, ready.generation, ready.synced, picture))
+        self.listener.on_hop(frames, message)
+
+    def _send_waiting(self) -> None:
+        if self._waiting is None or not self._free or not self._open:
+            return
+        picture, pts = self._waiting
+        self._waiting = None
+        slot = self._free.pop()
+        self._block.write(slot, picture)
+        self._host.send(PushVideo(self.session, slot, picture.width, picture.height, pts))
+
+
+class EngineHost:
+    """Runs one engine process for the gateway.
+
+    Attributes:
+        state: "ready" while frames can be made.
+        ready: what the engine reported when it was last loaded.
+        restarts: how often the process was replaced.
+        busy: share of the engine's time spent computing, at the last sign of life.
+        rss_bytes: its largest resident memory.
+    """
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self.state: State = "starting"
+        self.ready: EngineReady | None = None
+        self.restarts = 0
+        self.busy = 0.0
+        self.rss_bytes = 0
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._streams: dict[str, EngineStream] = {}
+        self._outbox: deque[ToEngine] = deque()
+        self._writable = select.poll()
+        self._flushing = False
+        self._loaded: asyncio.Future[EngineReady] | None = None
+        self._lost = asyncio.Event()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._pong_at = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def start(self) -> EngineReady:
+        """Starts the process and waits until its model is loaded.
+
+        Raises:
+            EngineUnavailable: it said why it cannot run, died, or took too long.
+        """
+        ready = await self._launch()
+        self._supervisor = asyncio.create_task(self._supervise(), name="engine-supervisor")
+        return ready
+
+    async def stop(self) -> None:
+        """Ends the process; kills it if it does not go by itself."""
+        self.state = "stopped"
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+            self._supervisor = None
+        if self._connection is not None and self._process is not None:
+            self.send(Stop())
+        await self._reap()
+
+    def open_stream(
+        self,
+        session: str,
+        mode: Mode,
+        avatar: str | None,
+        largest: tuple[int, int],
+        listener: EngineListener,
+    ) -> EngineStream:
+        """A stream for a session.
+
+        Args:
+            largest: width and height of the largest picture it will see.
+        """
+        stream = EngineStream(self, session, mode, avatar, largest, listener)
+        self._streams[session] = stream
+        if self.state == "ready":
+            stream.open()
+        return stream
+
+    def forget(self, session: str) -> None:
+        self._streams.pop(session, None)
+
+    def send(self, message: ToEngine) -> None:
+        """Sends without blocking; an engine that does not read for long is given up."""
+        if self._connection is None:
+            return
+        if not self._outbox and self._can_write():
+            self._write(message)
+            return
+        self._outbox.append(message)
+        if len(self._outbox) > OUTBOX_MESSAGES:
+            logger.error("engine: does not read its messages, pid=%s", self.pid)
+            self._lost.set()
+        elif not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().add_writer(self._connection.fileno(), self._flush)
+
+    async def _launch(self) -> EngineReady:
+        loop = asyncio.get_running_loop()
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=True)
+        process = context.Process(
+            target=run_engine, args=(theirs, self._settings), name="engine", daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._process, self._connection = process, ours
+        self._lost.clear()
+        self._outbox.clear()
+        self._loaded = loop.create_future()
+        self._writable = select.poll()
+        self._writable.register(ours.fileno(), select.POLLOUT)
+        loop.add_reader(ours.fileno(), self._on_readable)
+        try:
+            self.ready = await asyncio.wait_for(self._loaded, START_TIMEOUT_S)
+        except TimeoutError:
+            await self._reap()
+            raise EngineUnavailable(
+                f"expected the engine to load within {START_TIMEOUT_S:.0f} s, it did not"
+            ) from None
+        except EngineUnavailable:
+            await self._reap()
+            raise
+        self.state = "ready"
+        self._pong_at = time.monotonic()
+        logger.info(
+            "engine: ready pid=%s model=%s backend=%s hop_frames=%s hop_ms=%.1f",
+            process.pid,
+            self.ready.model,
+            self.ready.backend,
+            self.ready.hop_frames,
+            self.ready.hop_ms,
+        )
+        for stream in list(self._streams.values()):
+            stream.open()
+        return self.ready
+
+    async def _supervise(self) -> None:
+        failures = 0
+        while True:
+            await self._watch()
+            self.state = "restarting"
+            self.restarts += 1
+            logger.error("engine: lost pid=%s, restarting", self.pid)
+            for stream in list(self._streams.values()):
+                stream.lost()
+            await self._reap()
+            while True:
+                await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+                try:
+                    await self._launch()
+                except EngineUnavailable as error:
+                    failures += 1
+                    logger.error("engine: %s", error)
+                else:
+                    failures = 0
+                    break
+
+    async def _watch(self) -> None:
+        """Returns when the engine is gone or silent."""
+        while not self._lost.is_set():
+            self.send(Ping(time.monotonic_ns()))
+            try:
+                await asyncio.wait_for(self._lost.wait(), PING_INTERVAL_S)
+            except TimeoutError:
+                if time.monotonic() - self._pong_at > SILENT_S:
+                    logger.error("engine: silent for %.0f s, pid=%s", SILENT_S, self.pid)
+                    return
+
+    async def _reap(self) -> None:
+        """Makes sure that the process is gone and its connection closed."""
+        process, connection = self._process, self._connection
+        loop = asyncio.get_running_loop()
+        if process is not None:
+            grace = STOP_TIMEOUT_S if self.state == "stopped" else 0.0
+            await loop.run_in_executor(None, _end, process, grace)
+        if connection is not None:
+            loop.remove_reader(connection.fileno())
+            loop.remove_writer(connection.fileno())
+            connection.close()
+        self._flushing = False
+        self._outbox.clear()
+        self._process = self._connection = None
+
+    def _can_write(self) -> bool:
+        return any(event & select.POLLOUT for _, event in self._writable.poll(0))
+
+    def _write(self, message: ToEngine) -> None:
+        assert self._connection is not None
+        try:
+            self._connection.send(message)
+        except OSError:  # the process is gone; the reader sees end of file
+            self._lost.set()
+
+    def _flush(self) -> None:
+        while self._outbox and self._can_write():
+            self._write(self._outbox.popleft())
+        if not self._outbox and self._connection is not None:
+            self._flushing = False
+            asyncio.get_running_loop().remove_writer(self._connection.fileno())
+
+    def _on_readable(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        try:
+            while connection.poll():
+                self._dispatch(connection.recv())
+        except (EOFError, OSError):
+            asyncio.get_running_loop().remove_reader(connection.fileno())
+            self._lost.set()
+            if self._loaded is not None and not self._loaded.done():
+                self._loaded.set_exception(
+                    EngineUnavailable("the engine process ended while it was loading")
+                )
+
+    def _dispatch(self, message: FromEngine) -> None:
+        loaded = self._loaded
+        match message:
+            case EngineReady():
+                if loaded is not None and not loaded.done():
+                    loaded.set_result(message)
+            case EngineFailed():
+                if loaded is not None and not loaded.done():
+                    loaded.set_exception(EngineUnavailable(message.message))
+            case Pong():
+                self._pong_at = time.monotonic()
+                self.busy, self.rss_bytes = message.busy, message.rss_bytes
+            case SessionOpened():
+                logger.info("session=%s engine: stream open", message.session)
+            case HopReady() | SlotTaken() | SessionFailed():
+                stream = self._streams.get(message.session)
+                if stream is not None:
+                    _tell(stream, message)
+
+
+def _tell(stream: EngineStream, message: HopReady | SlotTaken | SessionFailed) -> None:
+    match message:
+        case HopReady():
+            stream.take_hop(message)
+        case SlotTaken():
+            stream.slot_taken(message.slot)
+        case SessionFailed():
+            stream.failed(message)
+
+
+def _end(process: BaseProcess, grace_s: float) -> None:
+    """Waits for a process, then asks it to go, then kills it."""
+    process.join(grace_s)
+    if process.is_alive():
+        process.terminate()
+        process.join(1.0)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    process.close()

@@ -1,0 +1,216 @@
+"""What gateway and engine process say to each other.
+
+Both ends are our own processes, so messages are pickled by
+`multiprocessing.connection`. Pictures stay in shared memory: a message names
+the slot. An input slot belongs to the engine from `PushVideo` to `SlotTaken`,
+an output slot to the gateway from `FrameReady` to `ReleaseSlot`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Mode = Literal["avatar", "live"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What the engine process loads.
+
+    Attributes:
+        core: "module:callable" that builds the engine core from these settings.
+        model: name or folder of the model.
+        backend: name of the backend, or "auto".
+        hop_frames: new frames a call, or None for the model's own.
+        avatar_dirs: where avatars lie, first match wins.
+    """
+
+    core: str
+    model: str
+    backend: str
+    hop_frames: int | None
+    avatar_dirs: tuple[Path, ...]
+    log_level: str = "info"
+
+
+# --- gateway to engine ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """Starts a stream.
+
+    Attributes:
+        avatar: name of the avatar, None in live mode.
+        block: name of the session's shared memory.
+        input_slots, output_slots: input slots come first in the block.
+        first_frame: index that the stream's first frame gets.
+        seed: of the session's fixed noise.
+    """
+
+    session: str
+    mode: Mode
+    avatar: str | None
+    block: str
+    slot_bytes: int
+    input_slots: int
+    output_slots: int
+    first_frame: int
+    generation: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class PushAudio:
+    """16 kHz mono float32, little endian."""
+
+    session: str
+    generation: int
+    samples: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PushVideo:
+    """A camera picture with the 16 kHz sample it belongs to."""
+
+    session: str
+    slot: int
+    width: int
+    height: int
+    pts_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Speech before this is void; frames from `from_frame` on may be shown at rest."""
+
+    session: str
+    generation: int
+    from_frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseSlot:
+    """The gateway has copied an output slot."""
+
+    session: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Asks for a sign of life."""
+
+    stamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ends the process."""
+
+
+# --- engine to gateway ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReady:
+    """The model is loaded and warm.
+
+    Attributes:
+        hop_ms: measured time of one warm hop.
+        lookahead_samples: sound after a frame's end that the frame needs.
+    """
+
+    model: str
+    backend: str
+    resolution: int
+    hop_frames: int
+    lookahead_samples: int
+    hop_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFailed:
+    """The engine cannot start: a model, backend or setting that cannot be used."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFailed:
+    """A session that could not be opened or that broke; it is closed."""
+
+    session: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlotTaken:
+    session: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReady:
+    """One frame of a hop, in an output slot."""
+
+    slot: int
+    index: int
+    width: int
+    height: int
+    generation: int
+    synced: float
+
+
+@dataclass(frozen=True, slots=True)
+class HopReady:
+    """The frames that became ready together.
+
+    Attributes:
+        compute_ms: time of the batch that made them.
+        late_hops: hops dropped whole since the last message.
+        dropped: frames lost because no output slot was free.
+    """
+
+    session: str
+    frames: tuple[FrameReady, ...]
+    compute_ms: float
+    late_hops: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """A sign of life.
+
+    Attributes:
+        busy: share of the time since the last pong spent computing.
+        rss_bytes: resident memory of the process.
+    """
+
+    stamp: int
+    busy: float
+    rss_bytes: int
+    sessions: tuple[str, ...] = field(default=())
+
+
+ToEngine = (
+    OpenSession | PushAudio | PushVideo | Interrupt | ReleaseSlot | CloseSession | Ping | Stop
+)
+FromEngine = (
+    EngineReady | EngineFailed | SessionOpened | SessionFailed | SlotTaken | HopReady | Pong
+)

@@ -1,0 +1,228 @@
+"""The engine's own process: one loop that feeds streams and hands frames back.
+
+It owns the model and never sees a socket. Messages come in over one
+connection, pictures over the shared memory of each session. It ends when the
+gateway says so, or when the gateway is gone (end of file).
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from engine.errors import ConfigError, LipwireError
+from engine.media import FRAME_SAMPLES, RenderedFrame
+from server.engine_core import EngineCore
+from server.engine_messages import (
+    CloseSession,
+    EngineFailed,
+    EngineSettings,
+    FrameReady,
+    FromEngine,
+    HopReady,
+    Interrupt,
+    OpenSession,
+    Ping,
+    Pong,
+    PushAudio,
+    PushVideo,
+    ReleaseSlot,
+    SessionFailed,
+    SessionOpened,
+    SlotTaken,
+    Stop,
+    ToEngine,
+)
+from server.frame_block import FrameBlock
+from server.logs import configure_logging
+
+logger = logging.getLogger(__name__)
+
+
+def run_engine(connection: Connection, settings: EngineSettings) -> None:
+    """Entry point of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the gateway decides
+    configure_logging(settings.log_level)
+    try:
+        core = load_core(settings)
+        ready = core.describe()
+    except LipwireError as error:
+        connection.send(EngineFailed(type(error).__name__, str(error)))
+        return
+    connection.send(ready)
+    loop = EngineLoop(connection, core)
+    try:
+        loop.run()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        logger.info("engine: the gateway is gone")
+    finally:
+        loop.close()
+
+
+def load_core(settings: EngineSettings) -> EngineCore:
+    """The core that `settings.core` names as "module:callable".
+
+    Raises:
+        ConfigError: there is no such callable.
+    """
+    module_name, _, name = settings.core.partition(":")
+    try:
+        factory: Callable[[EngineSettings], EngineCore] = getattr(
+            importlib.import_module(module_name), name
+        )
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"expected an engine core as module:callable, got {settings.core!r}: {error}"
+        ) from error
+    return factory(settings)
+
+
+class _Session:
+    """One session's memory and how its indices map to the session's frames."""
+
+    def __init__(self, request: OpenSession) -> None:
+        self.first_frame = request.first_frame
+        self.block = FrameBlock.attach(request.block, request.slot_bytes)
+        self.free = list(range(request.input_slots, request.input_slots + request.output_slots))
+
+
+class EngineLoop:
+    """Moves messages into the core and its frames out."""
+
+    def __init__(self, connection: Connection, core: EngineCore) -> None:
+        self._connection = connection
+        self._core = core
+        self._sessions: dict[str, _Session] = {}
+        self._running = True
+        self._busy_s = 0.0
+        self._busy_since = time.monotonic()
+
+    def run(self) -> None:
+        """Works until told to stop.
+
+        Raises:
+            EOFError, BrokenPipeError, ConnectionResetError: the gateway is gone.
+        """
+        idle = True
+        while self._running:
+            # Block only when the last step found nothing to do; otherwise drain and go on.
+            if idle or self._connection.poll():
+                self._handle(self._connection.recv())
+                while self._running and self._connection.poll():
+                    self._handle(self._connection.recv())
+            idle = not self._step()
+
+    def close(self) -> None:
+        for session in self._sessions.values():
+            session.block.close()
+        self._sessions.clear()
+
+    def _step(self) -> bool:
+        started = time.monotonic()
+        results = self._core.step()
+        elapsed = time.monotonic() - started
+        if not results:
+            return False
+        self._busy_s += elapsed
+        for result in results:
+            self._emit(result.session, result.frames, elapsed * 1000, result.late_hops)
+        return True
+
+    def _emit(
+        self, name: str, frames: Sequence[RenderedFrame], compute_ms: float, late_hops: int
+    ) -> None:
+        session = self._sessions[name]
+        ready: list[FrameReady] = []
+        dropped = 0
+        for frame in frames:
+            if not session.free:
+                dropped += 1
+                continue
+            slot = session.free.pop()
+            session.block.write(slot, frame.picture)
+            ready.append(
+                FrameReady(
+                    slot=slot,
+                    index=frame.index + session.first_frame,
+                    width=frame.picture.width,
+                    height=frame.picture.height,
+                    generation=frame.generation,
+                    synced=frame.synced,
+                )
+            )
+        self._send(HopReady(name, tuple(ready), compute_ms, late_hops, dropped))
+
+    def _handle(self, message: ToEngine) -> None:
+        match message:
+            case PushAudio() | PushVideo() | Interrupt() | ReleaseSlot():
+                if message.session in self._sessions:
+                    self._feed(message)
+            case OpenSession():
+                self._open(message)
+            case CloseSession():
+                self._drop(message.session)
+            case Ping():
+                self._send(self._pong(message.stamp))
+            case Stop():
+                self._running = False
+
+    def _open(self, request: OpenSession) -> None:
+        try:
+            self._core.open(request)
+            self._sessions[request.session] = _Session(request)
+        except LipwireError as error:
+            self._send(SessionFailed(request.session, type(error).__name__, str(error)))
+        except FileNotFoundError:  # closed again before it was opened here
+            self._core.close(request.session)
+        else:
+            self._send(SessionOpened(request.session))
+
+    def _feed(self, message: PushAudio | PushVideo | Interrupt | ReleaseSlot) -> None:
+        name = message.session
+        session = self._sessions[name]
+        try:
+            match message:
+                case PushAudio():
+                    samples = np.frombuffer(message.samples, np.float32)
+                    self._core.push_audio(name, samples, message.generation)
+                case PushVideo():
+                    picture = session.block.read(message.slot, message.width, message.height)
+                    self._send(SlotTaken(name, message.slot))
+                    pts = message.pts_samples - session.first_frame * FRAME_SAMPLES
+                    self._core.push_video(name, picture, pts)
+                case Interrupt():
+                    first = max(message.from_frame - session.first_frame, 0)
+                    frames = self._core.interrupt(name, message.generation, first)
+                    if frames:
+                        self._emit(name, frames, 0.0, 0)
+                case ReleaseSlot():
+                    session.free.append(message.slot)
+        except LipwireError as error:
+            logger.warning("session=%s engine: %s", name, error)
+            self._drop(name)
+            self._send(SessionFailed(name, type(error).__name__, str(error)))
+
+    def _drop(self, name: str) -> None:
+        session = self._sessions.pop(name, None)
+        if session is not None:
+            session.block.close()
+            self._core.close(name)
+
+    def _pong(self, stamp: int) -> Pong:
+        now = time.monotonic()
+        busy = self._busy_s / max(now - self._busy_since, 1e-3)
+        self._busy_s, self._busy_since = 0.0, now
+        unit = 1 if sys.platform == "darwin" else 1024
+        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return Pong(stamp, busy, rss, tuple(self._sessions))
+
+    def _send(self, message: FromEngine) -> None:
+        self._connection.send(message)

@@ -1,0 +1,201 @@
+"""One WebRTC connection: negotiation, incoming tracks, the control channel, its end.
+
+aiortc can raise from `close()`, never gives up connecting by itself and
+notices a killed peer after 30 s; this is where that is put right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aiortc import (
+    MediaStreamTrack,
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCPeerConnection,
+    RTCSessionDescription,
+)
+from aiortc.mediastreams import MediaStreamError
+from av import AudioFrame, VideoFrame
+
+from server.engine_messages import Mode
+from server.logs import SessionLog
+from server.protocol import (
+    CHANNEL,
+    EndMessage,
+    InterruptMessage,
+    PingMessage,
+    ProtocolError,
+    decode_message,
+    encode_error,
+    encode_interrupted,
+    encode_pong,
+)
+from server.session_media import SessionMedia
+from server.signaling import tune_answer
+
+CLOSE_TIMEOUT_S = 5.0
+CHANNEL_BACKLOG_BYTES = 65_536  # a client that reads nothing gets no more messages
+
+
+class Peer:
+    """The server's end of one session's connection.
+
+    Args:
+        on_connected: called once, when media may flow.
+        on_end: called with the reason when the peer is gone.
+    """
+
+    def __init__(
+        self,
+        mode: Mode,
+        media: SessionMedia,
+        log: SessionLog,
+        on_connected: Callable[[], None],
+        on_end: Callable[[str], None],
+    ) -> None:
+        self._mode = mode
+        self._media = media
+        self._log = log
+        self._on_connected = on_connected
+        self._on_end = on_end
+        self._channel: RTCDataChannel | None = None
+        self._greeting: str | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        # The default STUN server stalls a machine without internet.
+        self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._connection.on("connectionstatechange", self._on_state)
+        self._connection.on("track", self._on_track)
+        self._connection.on("datachannel", self._on_channel)
+
+    @property
+    def connected(self) -> bool:
+        return self._connection.connectionState == "connected"
+
+    async def answer(self, offer: str) -> str:
+        """The SDP answer to a checked offer.
+
+        Raises:
+            Exception: whatever aiortc makes of an offer that it cannot use.
+        """
+        connection = self._connection
+        await connection.setRemoteDescription(RTCSessionDescription(sdp=offer, type="offer"))
+        connection.addTrack(self._media.sound_out)
+        connection.addTrack(self._media.video_out)
+        if self._mode == "avatar":
+            for transceiver in connection.getTransceivers():
+                if transceiver.kind == "video":  # a camera would be decoded for nothing
+                    transceiver.direction = "sendonly"
+        await connection.setLocalDescription(await connection.createAnswer())
+        return tune_answer(connection.localDescription.sdp)
+
+    def greet(self, message: str) -> None:
+        """Sends `message` as the first one, now or when the channel opens."""
+        self._greeting = message
+        if self._channel is not None:
+            self.send(message)
+
+    def send(self, message: str) -> None:
+        """Sends a control message; drops it when there is no channel or the client reads none."""
+        channel = self._channel
+        if channel is None or channel.readyState != "open":
+            return
+        if channel.bufferedAmount < CHANNEL_BACKLOG_BYTES:
+            channel.send(message)
+
+    async def packets_received(self) -> int:
+        """Packets of any kind that came from the peer so far."""
+        report = await self._connection.getStats()
+        return sum(stats.packetsReceived for stats in report.values() if stats.type == "transport")
+
+    async def close(self) -> None:
+        """Ends the connection and every task of it, even where aiortc fails to."""
+        if self._closed:
+            return
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await asyncio.wait_for(self._connection.close(), CLOSE_TIMEOUT_S)
+        except Exception:  # noqa: BLE001 (a session's top level: logged, and the rest goes on)
+            self._log.exception("the connection did not close cleanly")
+            await self._force_close()
+
+    async def _force_close(self) -> None:
+        """Stops the transports one by one, so that no socket stays open."""
+        for transceiver in self._connection.getTransceivers():
+            transport = transceiver.receiver.transport
+            await asyncio.gather(
+                transport.stop(), transport.transport.stop(), return_exceptions=True
+            )
+
+    # --- events of aiortc --------------------------------------------------------
+
+    def _on_state(self) -> None:
+        state = self._connection.connectionState
+        self._log.debug("connection %s", state)
+        if state == "connected":
+            self._on_connected()
+        elif state in ("failed", "closed") and not self._closed:
+            self._on_end(state)
+
+    def _on_track(self, track: MediaStreamTrack) -> None:
+        if track.kind == "audio":
+            self._spawn(self._read_sound(track))
+        elif self._mode == "live":
+            self._spawn(self._read_camera(track))
+
+    def _on_channel(self, channel: RTCDataChannel) -> None:
+        if channel.label != CHANNEL or self._channel is not None:
+            self._log.warning("unexpected data channel closed")
+            channel.close()
+            return
+        self._channel = channel
+        channel.on("message", self._on_message)
+        if self._greeting is not None:
+            self.send(self._greeting)
+
+    def _on_message(self, data: str | bytes) -> None:
+        try:
+            message = decode_message(data)
+        except ProtocolError as error:
+            self.send(encode_error(error.code, str(error)))
+            return
+        match message:
+            case PingMessage():
+                self.send(encode_pong(message))
+            case InterruptMessage():
+                self.send(encode_interrupted(self._media.interrupt()))
+            case EndMessage():
+                self._on_end("client")
+
+    async def _read_sound(self, track: MediaStreamTrack) -> None:
+        while True:
+            frame = await track.recv()
+            if isinstance(frame, AudioFrame):
+                self._media.push_sound(frame)
+
+    async def _read_camera(self, track: MediaStreamTrack) -> None:
+        while True:
+            frame = await track.recv()
+            if isinstance(frame, VideoFrame):
+                self._media.push_camera(frame)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """A session's top level: what goes wrong ends this session and no other."""
+        try:
+            await work
+        except MediaStreamError:
+            return  # the track ended; the connection's state tells the rest
+        except Exception:  # noqa: BLE001 (a session's top level: logged, and ended)
+            self._log.exception("media failed")
+            self._on_end("media_error")

@@ -1,0 +1,258 @@
+"""When each block of sound and each picture leaves: one media clock for both.
+
+A block with media time `pts` is released at `offset + pts`, and so is the
+picture of the same pts: the receiver sees them as they belong together. The
+offset follows the 95th percentile of how late the engine's hops are ready,
+upwards at once, downwards by at most 5 ms a second. Sound is never stretched
+or skipped; a picture that comes too late is dropped and its place reported,
+so that the caller can show the source frame instead.
+
+Pure: time comes in as an argument, in ticks of 48 kHz.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICK_HZ, TICKS_PER_MS
+from server.timeline import I16
+
+P = TypeVar("P")
+
+LATE_TICKS = 20 * TICKS_PER_MS  # a picture may leave this long after its sound
+MARGIN_TICKS = 5 * TICKS_PER_MS  # kept above the percentile
+LOWERING_TICKS_PER_SECOND = 5 * TICKS_PER_MS
+WINDOW_HOPS = 64  # about 10 s at hops of four frames
+WINDOW_BLOCKS = 512  # about 10 s of sound
+SOUND_BOUND_TICKS = 3 * TICK_HZ  # more sound than this waiting is a broken clock
+VIDEO_BOUND_FRAMES = 64
+FADE_TICKS = 5 * TICKS_PER_MS
+
+
+@dataclass(frozen=True, slots=True)
+class SoundRelease:
+    """20 ms of sound that is due: int16 [960] from media time `pts`."""
+
+    pts: int
+    samples: I16
+
+
+@dataclass(frozen=True, slots=True)
+class PlayoutFrame(Generic[P]):
+    """A picture with its media time."""
+
+    pts: int
+    generation: int
+    synced: float
+    picture: P
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRelease(Generic[P]):
+    """A picture that is due."""
+
+    frame: PlayoutFrame[P]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoMissing:
+    """A picture that was due and is not there."""
+
+    pts: int
+
+
+class DelayControl:
+    """The playout offset: p95 of the observed readiness, fast up, slowly down.
+
+    All values are wall ticks of media time 0, so that a peer whose clock
+    drifts against ours simply moves them.
+    """
+
+    def __init__(self, initial: int, ceiling: int) -> None:
+        """
+        Args:
+            initial: offset to start from.
+            ceiling: the offset never rises by more than this above the sound's own arrival.
+        """
+        self._offset = initial
+        self._ceiling = ceiling
+        self._hops: deque[int] = deque(maxlen=WINDOW_HOPS)
+        self._blocks: deque[int] = deque(maxlen=WINDOW_BLOCKS)
+        self._seen: int | None = None
+        self._target: int | None = None
+
+    @property
+    def offset(self) -> int:
+        return self._offset
+
+    @property
+    def sound_base(self) -> int | None:
+        """Wall tick at which the sound of media time 0 would have come without any jitter."""
+        return min(self._blocks, default=None)
+
+    def observe_hop(self, ready: int) -> None:
+        """Notes when a hop was ready: wall minus the media time of its first picture."""
+        self._hops.append(ready)
+        self._retarget()
+
+    def observe_sound(self, ready: int) -> None:
+        """Notes when a block of sound was there: wall minus its media time."""
+        self._blocks.append(ready)
+        if not self._hops or len(self._blocks) % 16 == 0:
+            self._retarget()
+
+    def advance(self, now: int) -> int:
+        """The offset at `now`; lowers it where less would do."""
+        elapsed = 0 if self._seen is None else now - self._seen
+        step = elapsed * LOWERING_TICKS_PER_SECOND // TICK_HZ
+        if self._seen is None or step > 0:
+            self._seen = now
+        if self._target is not None and self._target < self._offset:
+            self._offset = max(self._target, self._offset - step)
+        return self._offset
+
+    def forget_hops(self) -> None:
+        """Drops what was learnt of an engine that is gone."""
+        self._hops.clear()
+
+    def _retarget(self) -> None:
+        sound = _percentile_95(self._blocks)
+        target = sound
+        if self._hops:
+            hops = _percentile_95(self._hops)
+            target = hops if sound is None or hops is None else max(hops, sound)
+        elif self._target is None:
+            return  # nothing is known of the engine yet: keep the initial delay
+        if target is None:
+            return
+        target += MARGIN_TICKS
+        if sound is not None:
+            target = min(target, sound + self._ceiling)
+        self._target = target
+        self._offset = max(self._offset, target)
+
+
+def _percentile_95(values: deque[int]) -> int | None:
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * 95 // 100)]
+
+
+class Playout(Generic[P]):
+    """Sound and pictures of one session, waiting for their moment.
+
+    Attributes:
+        late_frames: pictures that came too late and were dropped.
+        missing_frames: places that no picture of the engine filled in time.
+        stalled_frames: due pictures that gave way to a newer due one.
+    """
+
+    def __init__(self, delay: DelayControl) -> None:
+        self.delay = delay
+        self.late_frames = 0
+        self.missing_frames = 0
+        self.stalled_frames = 0
+        self.generation = 0
+        self._sound: I16 = np.zeros(0, np.int16)
+        self._sound_pts = 0
+        self._video: deque[PlayoutFrame[P]] = deque()
+        self._next_pts = 0
+
+    @property
+    def next_pts(self) -> int:
+        """Media time of the next picture that is to leave."""
+        return self._next_pts
+
+    @property
+    def waiting_frames(self) -> int:
+        return len(self._video)
+
+    @property
+    def waiting_sound_ticks(self) -> int:
+        return len(self._sound)
+
+    def push_sound(self, samples: I16, now: int) -> None:
+        """Appends sound; its media time follows from what came before."""
+        end = self._sound_pts + len(self._sound) + len(samples)
+        self._sound = np.concatenate([self._sound, samples])[-SOUND_BOUND_TICKS:]
+        self._sound_pts = end - len(self._sound)
+        self.delay.observe_sound(now - (end - SOUND_TICKS))
+
+    def push_hop(self, frames: list[PlayoutFrame[P]], now: int) -> None:
+        """Adds the pictures of one hop, in order, as they became ready together."""
+        frames = [frame for frame in frames if frame.generation >= self.generation]
+        if not frames:
+            return
+        self.delay.observe_hop(now - frames[0].pts)
+        latest = self.delay.advance(now) + LATE_TICKS
+        for frame in frames:
+            if frame.pts < self._next_pts or now > latest + frame.pts:
+                self.late_frames += 1
+            else:
+                self._insert(frame)
+        while len(self._video) > VIDEO_BOUND_FRAMES:
+            self._video.popleft()
+            self.late_frames += 1
+
+    def poll(self, now: int) -> list[SoundRelease | VideoRelease[P] | VideoMissing]:
+        """What is due at `now`, sound first."""
+        offset = self.delay.advance(now)
+        due: list[SoundRelease | VideoRelease[P] | VideoMissing] = []
+        while len(self._sound) >= SOUND_TICKS and offset + self._sound_pts <= now:
+            due.append(SoundRelease(self._sound_pts, self._sound[:SOUND_TICKS]))
+            self._sound = self._sound[SOUND_TICKS:]
+            self._sound_pts += SOUND_TICKS
+        due.extend(self._due_video(offset, now))
+        return due
+
+    def next_due(self) -> int:
+        """Wall tick of the next release, as far as is known."""
+        offset = self.delay.offset
+        video = self._next_pts + LATE_TICKS
+        if self._video:
+            video = min(video, self._video[0].pts)
+        sound = self._sound_pts if len(self._sound) >= SOUND_TICKS else video
+        return offset + min(video, sound)
+
+    def interrupt(self, generation: int) -> None:
+        """Drops every waiting picture of an older generation and silences waiting sound."""
+        self.generation = generation
+        self._video = deque(frame for frame in self._video if frame.generation >= generation)
+        sound = self._sound.copy()
+        fade = min(FADE_TICKS, len(sound))
+        ramp = np.linspace(1.0, 0.0, fade, dtype=np.float32)
+        sound[:fade] = (sound[:fade] * ramp).astype(np.int16)
+        sound[fade:] = 0
+        self._sound = sound
+
+    def _insert(self, frame: PlayoutFrame[P]) -> None:
+        """Keeps the queue in order; a newer picture of the same place replaces the older."""
+        while self._video and self._video[-1].pts >= frame.pts:
+            self._video.pop()
+        self._video.append(frame)
+
+    def _due_video(self, offset: int, now: int) -> list[VideoRelease[P] | VideoMissing]:
+        due: list[VideoRelease[P] | VideoMissing] = []
+        newest: PlayoutFrame[P] | None = None
+        while self._video and offset + self._video[0].pts <= now:
+            if newest is not None:
+                self.stalled_frames += 1
+            newest = self._video.popleft()
+        if newest is not None:
+            skipped = max(newest.pts - self._next_pts, 0) // FRAME_TICKS
+            self.missing_frames += skipped
+            self._next_pts = newest.pts + FRAME_TICKS
+            due.append(VideoRelease(newest))
+        missing: VideoMissing | None = None
+        while offset + self._next_pts + LATE_TICKS <= now:
+            self.missing_frames += 1
+            missing = VideoMissing(self._next_pts)
+            self._next_pts += FRAME_TICKS
+        if missing is not None:
+            due.append(missing)
+        return due

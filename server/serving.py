@@ -1,0 +1,95 @@
+"""Runs the gateway behind uvicorn until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from server.app import Gateway, create_app
+from server.config import Settings
+from server.logs import configure_logging
+
+logger = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 5
+DRAIN_S = 5
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn raises them again when it is done, in the midst of our end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM.
+
+    Args:
+        on_ready: told the address once requests are taken.
+
+    Raises:
+        EngineUnavailable: the engine says why it cannot run.
+        OSError: the address cannot be bound.
+    """
+    configure_logging(settings.log_level)
+    uvloop_runner = asyncio.Runner(loop_factory=_new_loop)
+    with uvloop_runner as runner:
+        runner.run(_serve(settings, on_ready))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # absent on Windows
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
+    gateway = Gateway(settings)
+    config = uvicorn.Config(
+        create_app(gateway),
+        host=settings.host,
+        port=settings.port,
+        ws="websockets-sansio",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    sock = config.bind_socket()  # before the model is loaded: a taken port is told at once
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        starting = asyncio.create_task(gateway.start())
+        waiting = asyncio.create_task(stopping.wait())
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        starting.result()
+        gc.freeze()  # what is loaded by now stays: no full collection in the middle of a call
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        host, port = sock.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        on_ready(f"http://{'localhost' if host in ('127.0.0.1', '::1') else shown}:{port}")
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await gateway.sessions.close()
+        server.should_exit = True
+        await serving
+    finally:
+        waiting.cancel()
+        sock.close()
+        await gateway.stop()

@@ -1,0 +1,333 @@
+"""The media of one session: sound and camera in, engine, playout, sound and pictures out.
+
+Everything runs on the event loop in steps far shorter than a frame; the only
+clock is a timer that is armed for the next release.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from aiortc import clock as aiortc_clock
+from av import AudioFrame, AudioResampler, VideoFrame
+
+from engine.media import Picture
+from server.av_frames import (
+    SpeechResampler,
+    frame_from_picture,
+    frame_from_sound,
+    mono_from_frame,
+    picture_from_frame,
+)
+from server.engine_host import EngineFrame, EngineHost, EngineStream
+from server.engine_messages import HopReady, Mode
+from server.logs import SessionLog
+from server.media_clock import (
+    FRAME_TICKS,
+    SOUND_TICKS,
+    TICK_HZ,
+    TICKS_PER_MS,
+    TICKS_PER_SAMPLE,
+    now_ticks,
+    to_ms,
+    to_seconds,
+)
+from server.metrics import Metrics
+from server.playout import (
+    DelayControl,
+    Playout,
+    PlayoutFrame,
+    SoundRelease,
+    VideoMissing,
+    VideoRelease,
+)
+from server.protocol import Percentiles, Stats
+from server.timeline import I16, CameraClock, SpeechTimeline
+from server.tracks import SoundOut, VideoOut
+
+LATENCY_WINDOW = 250  # pictures, 10 s
+CAMERA_HISTORY = 24  # pictures kept for the places the engine leaves empty
+PACKET_TICKS = SOUND_TICKS  # a packet leaves its sender when its last sample is captured
+PACKET_JITTER_MS = 40  # packets of 20 ms, and as much again for the network
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """Bounds of one session's media.
+
+    Attributes:
+        largest: width and height of the largest picture.
+        initial_delay: ticks that playout holds sound back to begin with.
+        max_delay: ticks that it never exceeds.
+    """
+
+    largest: tuple[int, int]
+    initial_delay: int
+    max_delay: int
+
+
+class SessionMedia:
+    """Feeds one engine stream and the two outgoing tracks of a session.
+
+    Attributes:
+        sound_out, video_out: tracks for the peer connection.
+        generation: of the speech that counts.
+    """
+
+    def __init__(
+        self,
+        session: str,
+        mode: Mode,
+        avatar: str | None,
+        host: EngineHost,
+        metrics: Metrics,
+        limits: MediaLimits,
+        log: SessionLog,
+    ) -> None:
+        self._mode = mode
+        self._host = host
+        self._metrics = metrics
+        self._limits = limits
+        self._log = log
+        self.sound_out = SoundOut(0)
+        self.video_out = VideoOut(0)
+        self.generation = 0
+        self.failure: tuple[str, str] | None = None
+        self._stream: EngineStream = host.open_stream(session, mode, avatar, limits.largest, self)
+        self._timeline: SpeechTimeline | None = None
+        self._playout: Playout[Picture] | None = None
+        self._resampler = SpeechResampler()
+        self._converter: AudioResampler | None = None
+        self._camera_clock = CameraClock()
+        self._camera: deque[tuple[int, Picture]] = deque(maxlen=CAMERA_HISTORY)
+        self._timer: asyncio.TimerHandle | None = None
+        self._latencies: deque[int] = deque(maxlen=LATENCY_WINDOW)
+        self._synced: deque[float] = deque(maxlen=25)
+        self._sent = 0
+        self._sent_at = 0
+        self._sent_before = 0
+        self._late_hops = 0
+        self._slot_drops = 0
+        self._compute_ms = 0.0
+        self._counted: dict[tuple[str, str], int] = {}
+
+    @property
+    def started(self) -> bool:
+        return self._playout is not None
+
+    def start(self) -> None:
+        """Begins media time: the peer is connected."""
+        if self.started:
+            return
+        now = now_ticks()
+        self._timeline = SpeechTimeline(now)
+        initial = now + self._limits.initial_delay
+        self._playout = Playout(DelayControl(initial, self._limits.max_delay))
+        epoch_ntp = aiortc_clock.current_ntp_time()
+        self.sound_out.epoch_ntp = self.video_out.epoch_ntp = epoch_ntp
+        self._sent_at = now
+        self._tick()
+
+    def close(self) -> None:
+        """Stops the clock and gives the engine's stream back."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._playout = None
+        self._stream.close()
+        self._count_drops()
+
+    # --- in ------------------------------------------------------------------
+
+    def push_sound(self, frame: AudioFrame) -> None:
+        """Takes one decoded packet of the peer's microphone."""
+        if self._timeline is None or frame.pts is None:
+            return
+        pts = frame.pts * TICK_HZ // frame.sample_rate
+        frames = [frame]
+        if frame.sample_rate != TICK_HZ or frame.format.name != "s16":
+            if self._converter is None:
+                self._converter = AudioResampler(format="s16", layout="mono", rate=TICK_HZ)
+            frames = self._converter.resample(frame)
+        now = now_ticks()
+        for part in frames:
+            samples = mono_from_frame(part)
+            self._add_sound(self._timeline.push(pts, samples, now), now)
+            pts += len(samples)
+
+    def push_camera(self, frame: VideoFrame) -> None:
+        """Takes one decoded picture of the peer's camera."""
+        if self._playout is None or frame.pts is None or frame.time_base is None:
+            return
+        base = self._playout.delay.sound_base
+        if base is None:
+            return
+        picture = picture_from_frame(frame, self._limits.largest)
+        pts = int(frame.pts * frame.time_base * TICK_HZ)
+        media = self._camera_clock.place(pts, now_ticks() - base)
+        self._camera.append((media, picture))
+        self._stream.push_video(picture, max(media, 0) // TICKS_PER_SAMPLE)
+
+    def interrupt(self) -> int:
+        """Voids everything said so far; the new generation."""
+        self.generation += 1
+        first = 0
+        if self._playout is not None:
+            self._playout.interrupt(self.generation)
+            first = self._playout.next_pts // FRAME_TICKS
+        self._stream.interrupt(self.generation, first)
+        return self.generation
+
+    def _add_sound(self, samples: I16, now: int) -> None:
+        if self._playout is None or not len(samples):
+            return
+        self._playout.push_sound(samples, now)
+        self._stream.push_audio(self._resampler.push(samples))
+
+    # --- from the engine -------------------------------------------------------
+
+    def on_hop(self, frames: Sequence[EngineFrame], hop: HopReady) -> None:
+        """Queues the frames of a hop."""
+        self._late_hops += hop.late_hops
+        self._metrics.late_hops.inc(hop.late_hops)
+        self._slot_drops += hop.dropped
+        if hop.compute_ms > 0:
+            self._compute_ms = hop.compute_ms
+            self._metrics.stage_ms.labels("compute").observe(hop.compute_ms)
+        playout = self._playout
+        if playout is None or not frames:
+            return
+        now = now_ticks()
+        base = playout.delay.sound_base
+        if base is not None:
+            ready = now - base - frames[0].index * FRAME_TICKS
+            self._metrics.stage_ms.labels("hop").observe(to_ms(ready))
+        queue = [
+            PlayoutFrame(frame.index * FRAME_TICKS, frame.generation, frame.synced, frame.picture)
+            for frame in frames
+        ]
+        playout.push_hop(queue, now)
+        self._arm(now)
+
+    def on_stream_failed(self, code: str, message: str) -> None:
+        """Remembers why the engine gave this session up; the session's owner ends it."""
+        self._log.error("engine refused the stream: %s", message)
+        self.failure = (code, message)
+
+    def on_engine_lost(self) -> None:
+        """Forgets how fast the engine was."""
+        self._log.warning("the engine is gone; source pictures until it is back")
+        if self._playout is not None:
+            self._playout.delay.forget_hops()
+
+    # --- out -------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        playout, timeline = self._playout, self._timeline
+        if playout is None or timeline is None:
+            return
+        now = now_ticks()
+        self._add_sound(timeline.fill(now), now)
+        for release in playout.poll(now):
+            match release:
+                case SoundRelease():
+                    self.sound_out.release(frame_from_sound(release.samples, release.pts))
+                case VideoRelease():
+                    self._send(release.frame, now)
+                case VideoMissing():
+                    self._send_source(release.pts)
+        self._arm(now)
+
+    def _arm(self, now: int) -> None:
+        """Sets the timer for the next release, and for the next look at missing sound."""
+        if self._playout is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        wait = min(max(self._playout.next_due() - now, 0), SOUND_TICKS)
+        # A tick that finds nothing due must not spin.
+        wait = max(wait, TICKS_PER_MS // 2)
+        self._timer = asyncio.get_running_loop().call_later(to_seconds(wait), self._tick)
+
+    def _send(self, frame: PlayoutFrame[Picture], now: int) -> None:
+        self.video_out.release(frame_from_picture(frame.picture, frame.pts))
+        self._sent += 1
+        self._synced.append(frame.synced)
+        self._metrics.frames.labels("synced" if frame.synced > 0 else "rest").inc()
+        base = self._playout.delay.sound_base if self._playout else None
+        if base is not None:
+            latency = now - base - frame.pts
+            self._latencies.append(latency)
+            self._metrics.stage_ms.labels("frame").observe(to_ms(latency))
+
+    def _send_source(self, pts: int) -> None:
+        """Shows the camera's own picture in a place that the engine left empty."""
+        picture: Picture | None = None
+        for taken, candidate in self._camera:
+            if taken <= pts or picture is None:
+                picture = candidate
+        if picture is not None:
+            self.video_out.release(frame_from_picture(picture, pts))
+            self._sent += 1
+            self._synced.append(0.0)
+            self._metrics.frames.labels("source").inc()
+
+    # --- figures ---------------------------------------------------------------
+
+    def stats(self, *, stalled: bool) -> Stats:
+        """The figures of the time since the last call."""
+        now = now_ticks()
+        elapsed = max(now - self._sent_at, 1)
+        fps = (self._sent - self._sent_before) * TICK_HZ / elapsed
+        self._sent_at, self._sent_before = now, self._sent
+        self._count_drops()
+        playout = self._playout
+        delay = 0
+        if playout is not None and playout.delay.sound_base is not None:
+            delay = playout.delay.offset - playout.delay.sound_base
+        latency = _percentiles(self._latencies)
+        return Stats(
+            fps=round(fps, 1),
+            late_hops=self._late_hops,
+            dropped_frames=sum(self._drops().values()),
+            missing_frames=playout.missing_frames if playout else 0,
+            server_latency_ms=latency,
+            capture_to_frame_ms=(
+                None if latency.p95 is None else round(latency.p95 + to_ms(PACKET_TICKS), 1)
+            ),
+            playout_delay_ms=round(to_ms(delay), 1),
+            synced=round(float(np.mean(self._synced)), 3) if self._synced else 0.0,
+            compute_ms=round(self._compute_ms, 1),
+            backend=self._host.ready.backend if self._host.ready else "none",
+            engine=self._host.state,
+            stalled=stalled,
+        )
+
+    def _drops(self) -> dict[tuple[str, str], int]:
+        """Pictures dropped so far, by queue and reason."""
+        drops = {
+            ("engine", "no_slot"): self._slot_drops,
+            ("camera", "replaced"): self._stream.camera_drops,
+            ("encoder", "behind"): self.video_out.dropped,
+        }
+        if self._playout is not None:
+            drops["playout", "late"] = self._playout.late_frames
+            drops["playout", "stalled"] = self._playout.stalled_frames
+        return drops
+
+    def _count_drops(self) -> None:
+        for (queue, reason), count in self._drops().items():
+            before = self._counted.get((queue, reason), 0)
+            self._metrics.dropped.labels(queue, reason).inc(count - before)
+            self._counted[queue, reason] = count
+
+
+def _percentiles(values: deque[int]) -> Percentiles:
+    if not values:
+        return Percentiles(None, None)
+    p50, p95 = np.percentile(np.array(values), (50, 95))
+    return Percentiles(round(float(p50) / TICKS_PER_MS, 1), round(float(p95) / TICKS_PER_MS, 1))

@@ -1,0 +1,259 @@
+"""All calls of this gateway: begun by an offer, watched, ended for one of many reasons."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+
+from engine.errors import LipwireError
+from server.admission import Admission
+from server.avatars import AvatarLibrary
+from server.config import Settings
+from server.engine_host import EngineHost
+from server.engine_messages import EngineReady, Mode
+from server.logs import SessionLog
+from server.media_clock import FRAME_TICKS, TICKS_PER_MS, TICKS_PER_SAMPLE
+from server.metrics import Metrics
+from server.peer import Peer
+from server.protocol import encode_error, encode_ready, encode_stats
+from server.session_media import PACKET_JITTER_MS, MediaLimits, SessionMedia
+from server.signaling import OfferRefused, check_offer
+
+logger = logging.getLogger(__name__)
+
+WATCH_INTERVAL_S = 1.0
+PLAYOUT_SLACK_MS = 15  # for a busy machine, until the real delay has been observed
+
+
+class EngineNotReady(LipwireError):
+    """The engine is being started again."""
+
+
+class SessionUnknown(LipwireError):
+    """There is no such session, or not any more."""
+
+
+class Session:
+    """One call.
+
+    Attributes:
+        id: secret name, which is also the right to end the call.
+        mode: "avatar" or "live".
+    """
+
+    def __init__(self, id: str, mode: Mode, avatar: str | None) -> None:
+        self.id = id
+        self.mode: Mode = mode
+        self.avatar = avatar
+        self.log = SessionLog(logger, id[:8])
+        self.began = time.monotonic()
+        self.media: SessionMedia | None = None
+        self.peer: Peer | None = None
+        self.watcher: asyncio.Task[None] | None = None
+        self.connected = asyncio.Event()
+
+
+class Sessions:
+    """Begins, watches and ends calls."""
+
+    def __init__(
+        self, settings: Settings, host: EngineHost, library: AvatarLibrary, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._host = host
+        self._library = library
+        self._metrics = metrics
+        self._admission = Admission(settings.max_sessions, settings.retry_after_s)
+        self._sessions: dict[str, Session] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+
+    @property
+    def count(self) -> int:
+        return self._admission.taken
+
+    async def begin(self, offer: str, mode: Mode, avatar: str | None) -> tuple[str, str]:
+        """The id of a new call and the answer to its offer.
+
+        Raises:
+            OfferRefused: the offer cannot be answered.
+            AvatarError: there is no such avatar.
+            ServerFull: all places are taken.
+            EngineNotReady: no engine runs at the moment.
+        """
+        checked = check_offer(offer, mode)
+        largest = (self._settings.max_width, self._settings.max_height)
+        if mode == "avatar":
+            info = self._library.get(avatar or "")
+            largest = (info.width, info.height)
+        ready = self._host.ready
+        if self._host.state != "ready" or ready is None:
+            raise EngineNotReady("the engine is being started again, try in a few seconds")
+        session = Session(secrets.token_hex(16), mode, avatar)
+        self._admission.enter(session.id)
+        self._sessions[session.id] = session
+        self._metrics.sessions.set(self.count)
+        try:
+            answer = await asyncio.wait_for(
+                self._answer(session, checked, largest, ready), self._settings.offer_timeout_s
+            )
+        except TimeoutError:
+            await self._end(session, "offer_timeout")
+            raise OfferRefused("offer_timeout", "the offer took too long to answer", 408) from None
+        except Exception as error:
+            # aiortc raises whatever comes to hand at a mutated offer.
+            session.log.warning("offer refused: %s: %s", type(error).__name__, error)
+            await self._end(session, "offer_refused")
+            raise OfferRefused(
+                "bad_sdp", "expected an SDP offer with audio and video that can be answered", 400
+            ) from error
+        except asyncio.CancelledError:
+            self._end_soon(session, "offer_cancelled")
+            raise
+        if session.id not in self._sessions:
+            raise OfferRefused("session_ended", "the connection ended while it was answered", 409)
+        session.watcher = asyncio.create_task(self._guard(session), name="session-watcher")
+        self._metrics.started.labels(mode).inc()
+        session.log.info("begun mode=%s avatar=%s", mode, avatar)
+        return session.id, answer
+
+    async def end(self, id: str) -> None:
+        """Ends a call.
+
+        Raises:
+            SessionUnknown: there is none of that id.
+        """
+        session = self._sessions.get(id)
+        if session is None:
+            raise SessionUnknown("there is no such session, or it has ended")
+        await self._end(session, "deleted")
+
+    async def close(self) -> None:
+        """Ends all calls and waits until nothing of them is left."""
+        await asyncio.gather(*(self._end(s, "shutdown") for s in list(self._sessions.values())))
+        await asyncio.gather(*self._endings, return_exceptions=True)
+
+    async def _answer(
+        self, session: Session, offer: str, largest: tuple[int, int], ready: EngineReady
+    ) -> str:
+        limits = MediaLimits(
+            largest=largest,
+            initial_delay=self._initial_delay(ready),
+            max_delay=self._settings.max_playout_delay_ms * TICKS_PER_MS,
+        )
+        session.media = SessionMedia(
+            session.id,
+            session.mode,
+            session.avatar,
+            self._host,
+            self._metrics,
+            limits,
+            session.log,
+        )
+        session.peer = Peer(
+            session.mode,
+            session.media,
+            session.log,
+            on_connected=lambda: self._connected(session),
+            on_end=lambda reason: self._end_soon(session, reason),
+        )
+        session.peer.greet(
+            encode_ready(
+                session.id[:8],
+                session.mode,
+                session.avatar,
+                ready.backend,
+                ready.model,
+                {
+                    "max_session_s": self._settings.max_session_s,
+                    "max_width": largest[0],
+                    "max_height": largest[1],
+                },
+            )
+        )
+        return await session.peer.answer(offer)
+
+    def _initial_delay(self, ready: EngineReady) -> int:
+        """Ticks until the first frame of a hop can be shown, from the engine's own figures."""
+        if self._settings.playout_delay_ms is not None:
+            return self._settings.playout_delay_ms * TICKS_PER_MS
+        compute_ms = 1.5 * ready.hop_ms + PACKET_JITTER_MS + PLAYOUT_SLACK_MS
+        return (
+            ready.hop_frames * FRAME_TICKS
+            + ready.lookahead_samples * TICKS_PER_SAMPLE
+            + int(compute_ms * TICKS_PER_MS)
+        )
+
+    def _connected(self, session: Session) -> None:
+        if session.connected.is_set() or session.media is None:
+            return
+        session.connected.set()
+        session.media.start()
+        took_ms = (time.monotonic() - session.began) * 1000
+        self._metrics.stage_ms.labels("connect").observe(took_ms)
+        session.log.info("connected after %.0f ms", took_ms)
+
+    async def _guard(self, session: Session) -> None:
+        """A session's top level: what goes wrong ends this session and no other."""
+        try:
+            await self._watch(session)
+        except Exception:
+            session.log.exception("the session's watcher failed")
+            self._end_soon(session, "internal_error")
+
+    async def _watch(self, session: Session) -> None:
+        """Sends the figures once a second and ends the call when its time has come."""
+        settings = self._settings
+        media, peer = session.media, session.peer
+        assert media is not None and peer is not None
+        try:
+            await asyncio.wait_for(session.connected.wait(), settings.connect_timeout_s)
+        except TimeoutError:
+            self._end_soon(session, "never_connected")
+            return
+        packets, heard_at = 0, time.monotonic()
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            now = time.monotonic()
+            received = await peer.packets_received()
+            if received != packets:
+                packets, heard_at = received, now
+            silent_s = now - heard_at
+            peer.send(encode_stats(media.stats(stalled=silent_s > settings.stalled_after_s)))
+            reason = None
+            if media.failure is not None:
+                peer.send(encode_error(*media.failure, fatal=True))
+                reason = "engine_refused"
+            elif silent_s > settings.idle_timeout_s:
+                reason = "idle"
+            elif now - session.began > settings.max_session_s:
+                peer.send(encode_error("session_limit", "the call's time is up", fatal=True))
+                reason = "time_limit"
+            if reason is not None:
+                self._end_soon(session, reason)
+                return
+
+    def _end_soon(self, session: Session, reason: str) -> None:
+        task = asyncio.create_task(self._end(session, reason), name="session-ending")
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+
+    async def _end(self, session: Session, reason: str) -> None:
+        if self._sessions.pop(session.id, None) is None:
+            return
+        self._metrics.ended.labels(reason).inc()
+        session.log.info("ended reason=%s after %.1f s", reason, time.monotonic() - session.began)
+        try:
+            if session.watcher is not None:
+                session.watcher.cancel()
+                await asyncio.gather(session.watcher, return_exceptions=True)
+            if session.media is not None:
+                session.media.close()
+            if session.peer is not None:
+                await session.peer.close()
+        except Exception:
+            session.log.exception("the session did not end cleanly")
+        finally:
+            self._admission.leave(session.id)
+            self._metrics.sessions.set(self.count)

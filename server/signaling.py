@@ -1,0 +1,107 @@
+"""Offers and answers as text: what is let in, and what is added on the way out.
+
+An offer is checked before aiortc sees it, because a mutated one makes aiortc
+raise whatever comes to hand. What is left to its parser is caught around it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from engine.errors import LipwireError
+from server.engine_messages import Mode
+
+MAX_OFFER_BYTES = 65_536
+MAX_MEDIA_LINES = 4
+MAX_CANDIDATES = 20  # a media line; Chromium sends fewer, and each costs a check
+START_BITRATE_KBPS = 1200
+
+
+class OfferRefused(LipwireError):
+    """An offer that cannot be answered.
+
+    Attributes:
+        code: short name for programs.
+        status: of the HTTP answer.
+    """
+
+    def __init__(self, code: str, message: str, status: int = 422) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+def check_offer(sdp: str, mode: Mode) -> str:
+    """The offer, fit for aiortc: line ends repaired, unusable candidates removed.
+
+    Raises:
+        OfferRefused: not an offer, or one for something that we don't serve.
+    """
+    lines = sdp.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
+    if lines[0] != "v=0":
+        raise OfferRefused("bad_sdp", "expected an SDP offer that begins with v=0", 400)
+    if any(not re.match(r"[a-z]=", line) for line in lines):
+        raise OfferRefused("bad_sdp", "expected SDP lines of the form x=value", 400)
+    media = [line.split(" ")[0][2:] for line in lines if line.startswith("m=")]
+    if not media or len(media) > MAX_MEDIA_LINES:
+        raise OfferRefused(
+            "media_lines", f"expected 1 to {MAX_MEDIA_LINES} media lines, got {len(media)}"
+        )
+    unknown = sorted(set(media) - {"audio", "video", "application"})
+    if unknown:
+        raise OfferRefused("media_kind", f"expected audio, video and data, got {unknown}")
+    for kind in ("audio", "video"):
+        if media.count(kind) != 1:
+            raise OfferRefused(
+                "media_lines", f"expected one {kind} line in the offer, got {media.count(kind)}"
+            )
+    _check_directions(lines, mode)
+    kept = [line for line in lines if not _is_unusable(line)]
+    candidates = sum(line.startswith("a=candidate:") for line in kept)
+    if candidates > MAX_CANDIDATES * len(media):
+        raise OfferRefused(
+            "candidates",
+            f"expected at most {MAX_CANDIDATES} candidates a media line, got {candidates} in all",
+        )
+    return "\r\n".join(kept) + "\r\n"
+
+
+def tune_answer(sdp: str) -> str:
+    """The answer with a bitrate that lets a camera begin with a clear picture."""
+    lines = sdp.split("\r\n")
+    payload_types = [
+        match.group(1)
+        for line in lines
+        if (match := re.match(r"a=rtpmap:(\d+) (?:VP8|H264)/90000", line))
+    ]
+    hint = f"x-google-start-bitrate={START_BITRATE_KBPS}"
+    tuned: list[str] = []
+    for line in lines:
+        tuned.append(line)
+        match = re.match(r"a=rtpmap:(\d+) ", line)
+        if match and match.group(1) in payload_types:
+            prefix = f"a=fmtp:{match.group(1)} "
+            if not any(other.startswith(prefix) for other in lines):
+                tuned.append(prefix + hint)
+        elif any(line.startswith(f"a=fmtp:{number} ") for number in payload_types):
+            tuned[-1] = f"{line};{hint}"
+    return "\r\n".join(tuned)
+
+
+def _check_directions(lines: list[str], mode: Mode) -> None:
+    kind = ""
+    for line in lines:
+        if line.startswith("m="):
+            kind = line.split(" ")[0][2:]
+        if kind == "video" and line in ("a=sendonly", "a=inactive"):
+            raise OfferRefused("direction", f"expected to send you video, the offer says {line}")
+        if mode == "live" and kind == "video" and line == "a=recvonly":
+            raise OfferRefused("direction", "live mode needs your camera, the offer says recvonly")
+
+
+def _is_unusable(line: str) -> bool:
+    """Candidates that only cost time: mDNS names (1.2 s each to resolve in vain) and TCP."""
+    if not line.startswith("a=candidate:"):
+        return False
+    parts = line.split()
+    return len(parts) < 8 or parts[4].endswith(".local") or parts[2].lower() != "udp"

@@ -1,0 +1,118 @@
+"""The sound of one session as one unbroken row of samples.
+
+Packets come late, twice or never, and a microphone may stop for good. Media
+time may not slip because of it: whatever is missing becomes silence, whatever
+comes after its place was taken is dropped. The clock is the peer's own: while
+packets arrive, only their timestamps move media time, so the peer's drift is
+followed and never corrected by cutting or stretching sound.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.media_clock import SOUND_TICKS, TICK_HZ, TICKS_PER_MS
+
+I16 = NDArray[np.int16]
+
+STARVED_TICKS = 120 * TICKS_PER_MS  # silence begins when nothing came for this long
+LATE_TICKS = 300 * TICKS_PER_MS  # packets late for this long: the peer paused its clock
+JUMP_TICKS = 2 * TICK_HZ  # a leap ahead of this size is a new clock, not a gap
+
+
+class SpeechTimeline:
+    """Turns packets into contiguous 48 kHz mono samples.
+
+    Attributes:
+        position: media time of the next sample to come, in ticks.
+        silence_ticks: how much silence stood in for missing sound so far.
+        dropped_ticks: how much sound came too late to be placed.
+    """
+
+    def __init__(self, now: int) -> None:
+        self.position = 0
+        self.silence_ticks = 0
+        self.dropped_ticks = 0
+        self._offset: int | None = None  # media time = packet pts + offset
+        self._arrival = now
+        self._arrival_position = 0
+        self._late_since: int | None = None
+
+    def push(self, pts: int, samples: I16, now: int) -> I16:
+        """The samples that one packet adds, with silence before them where some are missing.
+
+        Args:
+            pts: the packet's own timestamp at 48 kHz, from any origin.
+            samples: int16 [n].
+            now: when it arrived, in ticks.
+        """
+        if self._offset is None:
+            self._offset = self.position - pts
+        gap = pts + self._offset - self.position
+        if gap > JUMP_TICKS or self._paused(gap, now):
+            self._offset = self.position - pts
+            gap = 0
+        if gap < 0:
+            self.dropped_ticks += min(-gap, len(samples))
+            samples = samples[-gap:]
+        elif gap > 0:
+            self.silence_ticks += gap
+            samples = np.concatenate([np.zeros(gap, np.int16), samples])
+        self.position += len(samples)
+        self._arrival = now
+        self._arrival_position = self.position
+        return samples
+
+    def fill(self, now: int) -> I16:
+        """Silence in place of a microphone that is silent itself, in whole 20 ms blocks."""
+        waited = now - self._arrival
+        if self._offset is not None and waited <= STARVED_TICKS:
+            return np.zeros(0, np.int16)
+        missing = self._arrival_position + waited - self.position
+        count = max(missing, 0) // SOUND_TICKS * SOUND_TICKS
+        self.position += count
+        self.silence_ticks += count
+        return np.zeros(count, np.int16)
+
+    def _paused(self, gap: int, now: int) -> bool:
+        """Whether packets have been late for so long that the peer's clock must have stopped."""
+        if gap >= 0:
+            self._late_since = None
+            return False
+        if self._late_since is None:
+            self._late_since = now
+        if now - self._late_since < LATE_TICKS:
+            return False
+        self._late_since = None
+        return True
+
+
+CAMERA_WINDOW = 128  # about 5 s of pictures
+
+
+class CameraClock:
+    """Puts a camera's pictures on the media time of the sound.
+
+    The two tracks have clocks of their own; what ties them is when they
+    arrive. The least delayed of the last pictures gives the offset, so that
+    network jitter does not move a picture in time.
+    """
+
+    def __init__(self) -> None:
+        self._offsets: deque[int] = deque(maxlen=CAMERA_WINDOW)
+
+    def place(self, pts: int, arrival: int) -> int:
+        """Media time of a picture.
+
+        Args:
+            pts: its own timestamp in ticks, from any origin.
+            arrival: media time of the sound that arrives with it.
+        """
+        offset = arrival - pts
+        if self._offsets and abs(offset - self._offsets[-1]) > JUMP_TICKS:
+            self._offsets.clear()
+        self._offsets.append(offset)
+        return pts + min(self._offsets)
