@@ -6,7 +6,7 @@ from collections import deque
 
 from engine.backends.base import Backend
 from engine.errors import StreamError
-from engine.face.align import align_affine
+from engine.face.align import SmoothingState, align_affine
 from engine.face.paste_back import square_affine
 from engine.face.track import FaceTracker
 from engine.media import F32, FRAME_SAMPLES, Picture
@@ -31,6 +31,8 @@ class CameraSource:
     def __init__(self, spec: ModelSpec, tracker: FaceTracker, *, realtime: bool) -> None:
         self._spec = spec
         self._tracker = tracker
+        # The published weights were trained with LatentSync's smoothing; others see plain crops.
+        self._smoothing = SmoothingState() if spec.face.paste == "latentsync" else None
         self._realtime = realtime
         self._ended = False
         self._waiting: deque[tuple[int, Picture]] = deque()
@@ -89,8 +91,10 @@ class CameraSource:
 
     def _track(self, picture: Picture) -> SourceFrame:
         tracked = self._tracker.update(picture.luma)
+        if self._smoothing is not None and (tracked.cut or tracked.face is None):
+            self._smoothing.reset()
         if tracked.face is None:
             return SourceFrame(picture, None, cut=tracked.cut)
-        affine = align_affine(tracked.face.points, self._spec.face)
+        affine = align_affine(tracked.face.points, self._spec.face, self._smoothing)
         square = square_affine(affine, self._spec.face, self._spec.resolution)
         return SourceFrame(picture, square, cut=tracked.cut)

@@ -14,6 +14,7 @@ import numpy as np
 from engine.audio.features import FeatureStream
 from engine.backends.base import Backend, SessionState
 from engine.errors import AudioFormatError, ConfigError, StreamClosed, StreamError
+from engine.face.mask import paste_weights
 from engine.face.paste_back import PasteMask, crop_face, paste_crop
 from engine.gate import Fade, SpeechActivity
 from engine.media import F32, FRAME_SAMPLES, SAMPLE_RATE_HZ, U8, Picture, RenderedFrame
@@ -97,7 +98,6 @@ class Stream:
     Args:
         backend: shared by all streams of a scheduler.
         source: the pictures; not shared.
-        mask: what of the crop is pasted (`engine.face.mask`).
         options: see `StreamOptions`.
 
     Attributes:
@@ -108,14 +108,13 @@ class Stream:
         self,
         backend: Backend,
         source: FaceSource,
-        mask: PasteMask,
         options: StreamOptions | None = None,
     ) -> None:
         self.backend = backend
         self.source = source
-        self.mask = mask
         self.options = options or StreamOptions()
         spec = backend.spec
+        self.mask = PasteMask.of(paste_weights(spec.face, spec.resolution))
         self.hop_frames = self.options.hop_frames or spec.hop_frames
         if not 1 <= self.hop_frames <= spec.window_frames:
             raise ConfigError(

@@ -8,7 +8,6 @@ import numpy as np
 
 from engine.avatar import Avatar, PreparedAvatar
 from engine.backends.base import HopInput
-from engine.face.paste_back import PasteMask
 from engine.media import F32, FRAME_SAMPLES, U8, Picture
 from engine.pipeline import SourceFrame
 from engine.spec import AudioSpec, CodecSpec, FaceSpec, ModelSpec, UNetSpec
@@ -112,12 +111,6 @@ def grey_picture(level: int, width: int = 96, height: int = 80) -> Picture:
 def fake_affine() -> F32:
     """The crop lies at (30, 20) of the picture, unscaled."""
     return np.array([[1, 0, -30], [0, 1, -20]], np.float32)
-
-
-def full_mask() -> PasteMask:
-    weights = np.zeros((R, R), np.float32)
-    weights[4:-4, 4:-4] = 1.0
-    return PasteMask.of(weights)
 
 
 def fake_avatar(frames: int = 10) -> PreparedAvatar:

@@ -9,14 +9,12 @@ from engine.errors import StreamError
 from engine.media import RenderedFrame
 from engine.scheduler import Scheduler
 from engine.stream import Stream, StreamOptions
-from tests.fakes import FakeBackend, FakeCamera, fake_avatar, full_mask, speech
+from tests.fakes import FakeBackend, FakeCamera, fake_avatar, speech
 
 
 def _streams(backend: FakeBackend, count: int, hop: int = 4) -> list[Stream]:
     options = StreamOptions(hop_frames=hop, realtime=False)
-    return [
-        Stream(backend, AvatarSource(fake_avatar()), full_mask(), options) for _ in range(count)
-    ]
+    return [Stream(backend, AvatarSource(fake_avatar()), options) for _ in range(count)]
 
 
 def _all(scheduler: Scheduler) -> dict[int, list[RenderedFrame]]:
@@ -90,7 +88,7 @@ def test_crops_of_all_cameras_are_encoded_in_one_call() -> None:
     for _ in range(3):
         camera = FakeCamera(4, [True] * 4)
         options = StreamOptions(hop_frames=4, realtime=False)
-        stream = Stream(backend, camera, full_mask(), options)
+        stream = Stream(backend, camera, options)
         stream.push_audio(speech(7))
         scheduler.add(stream)
     _all(scheduler)
@@ -122,7 +120,7 @@ def test_a_source_that_fails_ends_its_stream_alone() -> None:
     scheduler = Scheduler(backend)
     good = _streams(backend, 1)[0]
     options = StreamOptions(hop_frames=4, realtime=False)
-    bad = Stream(backend, FakeCamera(50, [True]), full_mask(), options)  # too few answers
+    bad = Stream(backend, FakeCamera(50, [True]), options)  # too few answers
     for stream in (good, bad):
         scheduler.add(stream)
         stream.push_audio(speech(7))

@@ -16,7 +16,6 @@ from tests.fakes import (
     FakeBackend,
     FakeCamera,
     fake_avatar,
-    full_mask,
     grey_picture,
     speech,
 )
@@ -26,12 +25,12 @@ LOOKAHEAD = FAKE_SPEC.audio.lookahead_samples
 
 def _avatar_stream(backend: FakeBackend, hop: int = 4, *, realtime: bool = False) -> Stream:
     options = StreamOptions(hop_frames=hop, realtime=realtime)
-    return Stream(backend, AvatarSource(fake_avatar()), full_mask(), options)
+    return Stream(backend, AvatarSource(fake_avatar()), options)
 
 
 def _camera_stream(backend: FakeBackend, camera: FakeCamera, hop: int = 4) -> Stream:
     options = StreamOptions(hop_frames=hop, realtime=False)
-    return Stream(backend, camera, full_mask(), options)
+    return Stream(backend, camera, options)
 
 
 def _run(stream: Stream) -> list[RenderedFrame]:
