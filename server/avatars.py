@@ -1,4 +1,4 @@
-"""The avatars on disk: their list, their posters and their clips.
+"""The avatars on disk: their list and their posters.
 
 An avatar is a folder with `avatar.json` and `clip.mp4`; the folder's name is
 the avatar's. Earlier folders of the search path win.
@@ -86,18 +86,6 @@ class AvatarLibrary:
             if done:
                 return data.tobytes()
         raise AvatarError(f"avatar {name!r}: expected a clip with pictures, found none")
-
-    def load_clip(self, name: str) -> list[Picture]:
-        """Every picture of the avatar's loop, a pingpong loop unrolled.
-
-        Raises:
-            AvatarError: no such avatar, or a clip without pictures.
-        """
-        info = self.get(name)
-        pictures = list(_decode(info.folder / "clip.mp4"))
-        if not pictures:
-            raise AvatarError(f"avatar {name!r}: expected a clip with pictures, found none")
-        return pictures + pictures[-2:0:-1] if info.loop == "pingpong" else pictures
 
     def _candidates(self) -> Iterator[Path]:
         for root in self._folders:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.errors import AvatarError
+from engine.avatar import Avatar, load_avatar, loop_index
 from engine.media import F32, FRAME_SAMPLES, Picture, RenderedFrame
 from server.avatars import AvatarLibrary
 from server.engine_messages import EngineReady, EngineSettings, OpenSession
@@ -20,11 +20,16 @@ from server.engine_messages import EngineReady, EngineSettings, OpenSession
 
 @dataclass(frozen=True, slots=True)
 class SessionFrames:
-    """What one step gave one session, in index order without holes."""
+    """What one step gave one session, in index order without holes.
+
+    Attributes:
+        error: what ended the session's stream; it is closed.
+    """
 
     session: str
     frames: Sequence[RenderedFrame]
     late_hops: int = 0
+    error: Exception | None = None
 
 
 class EngineCore(Protocol):
@@ -75,12 +80,10 @@ class PassthroughCore:
         )
 
     def open(self, request: OpenSession) -> None:
-        clip: list[Picture] = []
+        avatar = None
         if request.mode == "avatar":
-            if request.avatar is None:
-                raise AvatarError("expected the name of an avatar, got none")
-            clip = self._library.load_clip(request.avatar)
-        self._sessions[request.session] = _PassthroughSession(clip)
+            avatar = load_avatar(self._library.get(request.avatar or "").folder)
+        self._sessions[request.session] = _PassthroughSession(avatar)
 
     def push_audio(self, session: str, samples: F32, generation: int) -> None:
         self._sessions[session].push_audio(len(samples), generation)
@@ -104,9 +107,9 @@ class PassthroughCore:
 
 
 class _PassthroughSession:
-    def __init__(self, clip: list[Picture]) -> None:
+    def __init__(self, avatar: Avatar | None) -> None:
         self.pictures: deque[tuple[int, Picture]] = deque(maxlen=8)
-        self._clip = clip
+        self._avatar = avatar
         self._shown: Picture | None = None
         self._samples = 0
         self._next = 0
@@ -138,8 +141,9 @@ class _PassthroughSession:
         return frames
 
     def _picture(self, index: int, start: int) -> Picture | None:
-        if self._clip:
-            return self._clip[index % len(self._clip)]
+        avatar = self._avatar
+        if avatar is not None:
+            return avatar.pictures[loop_index(index, len(avatar.pictures), avatar.loop)]
         while self.pictures and self.pictures[0][0] <= start:
             self._shown = self.pictures.popleft()[1]
         return self._shown

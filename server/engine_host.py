@@ -427,7 +427,7 @@ class EngineHost:
                 self._pong_at = time.monotonic()
                 self.busy, self.rss_bytes = message.busy, message.rss_bytes
             case SessionOpened():
-                logger.info("session=%s engine: stream open", message.session)
+                logger.info("session=%s engine: stream open", message.session[:8])
             case HopReady() | SlotTaken() | SessionFailed():
                 stream = self._streams.get(message.session)
                 if stream is not None:

@@ -133,7 +133,11 @@ class EngineLoop:
             return False
         self._busy_s += elapsed
         for result in results:
+            if result.session not in self._sessions:
+                continue
             self._emit(result.session, result.frames, elapsed * 1000, result.late_hops)
+            if result.error is not None:
+                self._fail(result.session, result.error)
         return True
 
     def _emit(
@@ -206,9 +210,12 @@ class EngineLoop:
                 case ReleaseSlot():
                     session.free.append(message.slot)
         except LipwireError as error:
-            logger.warning("session=%s engine: %s", name, error)
-            self._drop(name)
-            self._send(SessionFailed(name, type(error).__name__, str(error)))
+            self._fail(name, error)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        logger.warning("session=%s engine: %s", name[:8], error)
+        self._drop(name)
+        self._send(SessionFailed(name, type(error).__name__, str(error)))
 
     def _drop(self, name: str) -> None:
         session = self._sessions.pop(name, None)

@@ -25,9 +25,10 @@ P = TypeVar("P")
 
 LATE_TICKS = 20 * TICKS_PER_MS  # a picture may leave this long after its sound
 MARGIN_TICKS = 5 * TICKS_PER_MS  # kept above the percentile
-LOWERING_TICKS_PER_SECOND = 5 * TICKS_PER_MS
+TICKS_PER_LOWERING = TICK_HZ // (5 * TICKS_PER_MS)  # one tick less in 200: 5 ms a second
 WINDOW_HOPS = 64  # about 10 s at hops of four frames
 WINDOW_BLOCKS = 512  # about 10 s of sound
+RETARGET_BLOCKS = 16  # sound's percentile is looked at this often
 SOUND_BOUND_TICKS = 3 * TICK_HZ  # more sound than this waiting is a broken clock
 VIDEO_BOUND_FRAMES = 64
 FADE_TICKS = 5 * TICKS_PER_MS
@@ -82,6 +83,8 @@ class DelayControl:
         self._ceiling = ceiling
         self._hops: deque[int] = deque(maxlen=WINDOW_HOPS)
         self._blocks: deque[int] = deque(maxlen=WINDOW_BLOCKS)
+        self._blocks_seen = 0
+        self._sound: int | None = None  # 95th percentile of the blocks
         self._seen: int | None = None
         self._target: int | None = None
 
@@ -102,16 +105,18 @@ class DelayControl:
     def observe_sound(self, ready: int) -> None:
         """Notes when a block of sound was there: wall minus its media time."""
         self._blocks.append(ready)
-        if not self._hops or len(self._blocks) % 16 == 0:
+        self._blocks_seen += 1
+        if self._sound is None or self._blocks_seen % RETARGET_BLOCKS == 0:
+            self._sound = _percentile_95(self._blocks)
             self._retarget()
 
     def advance(self, now: int) -> int:
         """The offset at `now`; lowers it where less would do."""
-        elapsed = 0 if self._seen is None else now - self._seen
-        step = elapsed * LOWERING_TICKS_PER_SECOND // TICK_HZ
-        if self._seen is None or step > 0:
+        if self._seen is None or self._target is None or self._target >= self._offset:
             self._seen = now
-        if self._target is not None and self._target < self._offset:
+        else:
+            step = (now - self._seen) // TICKS_PER_LOWERING
+            self._seen += step * TICKS_PER_LOWERING
             self._offset = max(self._target, self._offset - step)
         return self._offset
 
@@ -120,18 +125,15 @@ class DelayControl:
         self._hops.clear()
 
     def _retarget(self) -> None:
-        sound = _percentile_95(self._blocks)
-        target = sound
-        if self._hops:
-            hops = _percentile_95(self._hops)
-            target = hops if sound is None or hops is None else max(hops, sound)
-        elif self._target is None:
+        hops = _percentile_95(self._hops)
+        if hops is None and self._target is None:
             return  # nothing is known of the engine yet: keep the initial delay
-        if target is None:
+        known = [value for value in (hops, self._sound) if value is not None]
+        if not known:
             return
-        target += MARGIN_TICKS
-        if sound is not None:
-            target = min(target, sound + self._ceiling)
+        target = max(known) + MARGIN_TICKS
+        if self._sound is not None:
+            target = min(target, self._sound + self._ceiling)
         self._target = target
         self._offset = max(self._offset, target)
 

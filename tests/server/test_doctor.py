@@ -1,0 +1,94 @@
+"""`lipwire doctor` finds what is there and says what to do about the rest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from tiny_models import make_tiny_model
+
+from server import doctor
+
+
+def test_a_good_model_folder_is_ok(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path)
+    (check,) = doctor.check_model(str(tmp_path))
+    assert check.verdict == "ok"
+    assert "tiny-random" in check.found
+
+
+def test_an_altered_model_file_is_bad_and_named(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path)
+    with (tmp_path / "codec.safetensors").open("ab") as file:
+        file.write(b"x")
+    (tmp_path / "unet.safetensors").unlink()
+    (check,) = doctor.check_model(str(tmp_path))
+    assert check.verdict == "bad"
+    assert "codec.safetensors is altered" in check.found
+    assert "unet.safetensors is missing" in check.found
+
+
+def test_no_model_folder_is_bad_with_a_sentence(tmp_path: Path) -> None:
+    (check,) = doctor.check_model(str(tmp_path / "nowhere"))
+    assert check.verdict == "bad"
+    assert check.remedy
+
+
+def test_a_folder_without_graphs_says_how_to_export_them(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path)
+    checks = {check.name: check for check in doctor.check_backends(str(tmp_path))}
+    assert checks["backend openvino"].verdict == "note"
+    assert "lipwire export" in checks["backend openvino"].remedy
+    assert checks["backend auto"].found == "chooses torch"
+
+
+def test_cpu_flags_come_from_the_first_core(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\n\nflags\t\t: other\n")
+    assert doctor.cpu_flags(cpuinfo) == {"fpu", "avx2", "amx_bf16"}
+    assert doctor.cpu_flags(tmp_path / "absent") == set()
+
+
+def test_a_taken_port_is_a_note_with_a_remedy() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
+        holder.bind(("0.0.0.0", 0))
+        holder.listen()
+        checks = doctor.check_ports(holder.getsockname()[1])
+    http = next(check for check in checks if check.name == "http port")
+    assert http.verdict == "note"
+    assert "another port" in http.remedy
+
+
+def test_an_avatar_without_its_clip_is_bad(tmp_path: Path) -> None:
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "anna" / "avatar.json").write_text("{}")
+    (check,) = doctor.check_avatars(tmp_path)
+    assert check.verdict == "bad"
+    assert "anna" in check.found
+
+
+def test_codecs_cascade_packages_and_network_are_there() -> None:
+    for part in (doctor.check_codecs, doctor.check_cascade, doctor.check_packages):
+        assert [check.verdict for check in part()] == ["ok"]
+    assert doctor.check_network()[0].found
+
+
+def test_json_can_be_read_by_a_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_tiny_model(tmp_path)
+    parser = argparse.ArgumentParser()
+    doctor.add_doctor_arguments(parser)
+    status = doctor.run(parser.parse_args(["--json", "--model", str(tmp_path)]))
+    report = json.loads(capsys.readouterr().out)
+    assert report["can_serve"] is (status == 0)
+    assert {"name", "verdict", "found", "remedy"} == set(report["checks"][0])
+
+
+def test_text_shows_a_remedy_under_its_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.run_doctor(model="/nowhere") == 1
+    text = capsys.readouterr().out
+    assert "BAD   model /nowhere" in text
+    assert "->" in text
+    assert "can't serve" in text

@@ -1,0 +1,203 @@
+"""Playout with a clock of its own: release times, drops, delay, and an hour of drift."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICK_HZ, TICKS_PER_MS
+from server.playout import (
+    LATE_TICKS,
+    MARGIN_TICKS,
+    DelayControl,
+    Playout,
+    PlayoutFrame,
+    SoundRelease,
+    VideoMissing,
+    VideoRelease,
+)
+
+MS = TICKS_PER_MS
+READY = 300 * MS - MARGIN_TICKS  # readiness of a hop that keeps the delay at 300 ms
+
+
+def playout(delay_ms: int = 300, ceiling_ms: int = 800) -> Playout[str]:
+    return Playout(DelayControl(delay_ms * MS, ceiling_ms * MS))
+
+
+def sound(blocks: int = 1, value: int = 1) -> np.ndarray:
+    return np.full(blocks * SOUND_TICKS, value, np.int16)
+
+
+def frame(index: int, generation: int = 0) -> PlayoutFrame[str]:
+    return PlayoutFrame(index * FRAME_TICKS, generation, 1.0, f"picture {index}")
+
+
+def test_sound_and_its_picture_leave_at_the_same_moment() -> None:
+    queue = playout()
+    queue.push_sound(sound(4), 20 * MS)
+    queue.push_hop([frame(0), frame(1)], READY)
+    assert queue.poll(300 * MS - 1) == []
+    due = queue.poll(300 * MS)
+    assert [type(item) for item in due] == [SoundRelease, VideoRelease]
+    assert [item.pts for item in queue.poll(320 * MS) if isinstance(item, SoundRelease)] == [960]
+    later = queue.poll(340 * MS)
+    assert isinstance(later[0], SoundRelease) and later[0].pts == FRAME_TICKS
+    assert isinstance(later[1], VideoRelease) and later[1].frame.pts == FRAME_TICKS
+
+
+def test_the_next_due_moment_is_when_something_is_released() -> None:
+    queue = playout()
+    queue.push_sound(sound(2), 20 * MS)
+    queue.push_hop([frame(0)], READY)
+    due = queue.next_due()
+    assert queue.poll(due - 1) == []
+    assert queue.poll(due) != []
+
+
+def test_sound_is_released_whole_and_in_order_however_late_it_is_asked_for() -> None:
+    queue = playout()
+    samples = np.arange(50 * SOUND_TICKS, dtype=np.int16)
+    for start in range(0, len(samples), 700):
+        queue.push_sound(samples[start : start + 700], 20 * MS)
+    blocks = [item for item in queue.poll(10 * TICK_HZ) if isinstance(item, SoundRelease)]
+    assert np.array_equal(np.concatenate([block.samples for block in blocks]), samples)
+    assert [block.pts for block in blocks] == [i * SOUND_TICKS for i in range(50)]
+
+
+def test_a_picture_may_follow_its_sound_by_20_ms_and_no_more() -> None:
+    queue = playout()
+    queue.delay.observe_hop(-(10**6))  # the engine was quick before: one outlier moves nothing
+    for _ in range(63):
+        queue.delay.observe_hop(-(10**6))
+    queue.push_hop([frame(0)], 300 * MS + LATE_TICKS)
+    assert [type(item) for item in queue.poll(300 * MS + LATE_TICKS - 1)] == [VideoRelease]
+    queue.push_hop([frame(1)], 340 * MS + LATE_TICKS + 1)
+    assert queue.late_frames == 1
+    assert queue.waiting_frames == 0
+
+
+def test_a_missing_picture_is_reported_once_and_its_place_is_closed() -> None:
+    queue = playout()
+    queue.push_hop([frame(1)], READY + FRAME_TICKS)
+    assert queue.poll(300 * MS + LATE_TICKS) == [VideoMissing(0)]
+    assert queue.missing_frames == 1
+    queue.push_hop([frame(0)], 300 * MS + LATE_TICKS)  # and the delay rises with it
+    assert queue.late_frames == 1
+    assert queue.poll(340 * MS) == []
+    due = queue.poll(340 * MS + LATE_TICKS + MARGIN_TICKS)
+    assert [item.frame.pts for item in due if isinstance(item, VideoRelease)] == [FRAME_TICKS]
+
+
+def test_of_several_due_pictures_the_newest_is_shown() -> None:
+    queue = playout()
+    queue.push_hop([frame(0), frame(1), frame(2)], 200 * MS)
+    due = queue.poll(300 * MS + 2 * FRAME_TICKS)
+    assert [item.frame.picture for item in due if isinstance(item, VideoRelease)] == ["picture 2"]
+    assert queue.stalled_frames == 2
+
+
+def test_an_interrupt_drops_older_pictures_and_silences_waiting_sound() -> None:
+    queue = playout()
+    queue.push_sound(sound(10, value=1000), 20 * MS)
+    queue.push_hop([frame(0), frame(1)], 200 * MS)
+    queue.interrupt(1)
+    queue.push_hop([frame(2)], 210 * MS)  # made before the engine heard of it
+    assert queue.waiting_frames == 0
+    queue.push_hop([frame(0, 1), frame(1, 1)], 220 * MS)
+    due = queue.poll(300 * MS)
+    shown = [item.frame for item in due if isinstance(item, VideoRelease)]
+    assert [(item.generation, item.picture) for item in shown] == [(1, "picture 0")]
+    heard = next(item for item in due if isinstance(item, SoundRelease)).samples
+    assert heard[0] == 1000 and abs(int(heard[239])) < 10 and not heard[240:].any()
+    queue.push_sound(sound(1, value=7), 400 * MS)
+    after = [item for item in queue.poll(10 * TICK_HZ) if isinstance(item, SoundRelease)]
+    assert after[-1].samples[0] == 7
+
+
+def test_rest_pictures_replace_those_of_the_same_place() -> None:
+    queue = playout()
+    queue.push_hop([frame(0), frame(1), frame(2)], 200 * MS)
+    queue.push_hop([frame(1, 1), frame(2, 1)], 210 * MS)
+    due = [queue.poll((300 + 40 * i) * MS) for i in range(3)]
+    generations = [
+        item.frame.generation for items in due for item in items if isinstance(item, VideoRelease)
+    ]
+    assert generations == [0, 1, 1]
+
+
+def test_the_delay_rises_at_once_with_a_slow_engine() -> None:
+    delay = DelayControl(100 * MS, 800 * MS)
+    delay.observe_hop(350 * MS)
+    assert delay.advance(0) == 350 * MS + MARGIN_TICKS
+
+
+def test_the_delay_falls_by_at_most_5_ms_a_second() -> None:
+    delay = DelayControl(500 * MS, 800 * MS)
+    delay.advance(0)
+    delay.observe_hop(100 * MS)
+    before = delay.offset
+    for tick in range(0, 10 * TICK_HZ, 137):
+        now = delay.advance(tick)
+        assert now <= before
+        before = now
+    assert 500 * MS - 50 * MS <= before <= 500 * MS - 45 * MS
+
+
+def test_one_outlier_in_twenty_does_not_raise_the_delay() -> None:
+    delay = DelayControl(0, 2000 * MS)
+    for _ in range(63):
+        delay.observe_hop(200 * MS)
+    delay.observe_hop(900 * MS)
+    assert delay.advance(0) == 200 * MS + MARGIN_TICKS
+
+
+def test_the_delay_never_exceeds_its_ceiling_above_the_sound() -> None:
+    delay = DelayControl(100 * MS, 400 * MS)
+    delay.observe_sound(20 * MS)
+    delay.observe_hop(5000 * MS)
+    assert delay.advance(0) == 420 * MS
+
+
+@pytest.mark.parametrize("drift_ppm", [-200, 0, 200])
+def test_an_hour_of_drift_and_jitter_keeps_sound_whole_and_pictures_with_it(
+    drift_ppm: int,
+) -> None:
+    """Arrivals drift against our clock by 200 ppm: 720 ms in the hour."""
+    dice = random.Random(drift_ppm)
+    queue = playout(delay_ms=360)
+    rate = 1 + drift_ppm / 1e6
+    silence = np.zeros(SOUND_TICKS, np.int16)
+    blocks = 3600 * 50
+    released_sound, released_video, worst_wait, waiting = 0, 0, 0, 0
+    delays = []
+    for block in range(blocks):
+        jitter = int(abs(dice.gauss(0, 4)) * MS)
+        now = int((block + 1) * SOUND_TICKS * rate) + jitter
+        queue.push_sound(silence, now)
+        if block % 8 == 6 and block > 8:  # a hop of four is ready 280 ms after its first sample
+            first = (block // 8 - 1) * 4
+            computed = now + int(abs(dice.gauss(15, 5)) * MS)
+            queue.push_hop([frame(first + i) for i in range(4)], computed)
+        for item in queue.poll(now):
+            match item:
+                case SoundRelease(pts=pts):
+                    assert pts == released_sound * SOUND_TICKS
+                    released_sound += 1
+                    # How long the block waited, from its arrival without jitter.
+                    waited = now - int((pts + SOUND_TICKS) * rate)
+                    worst_wait = max(worst_wait, waited)
+                    delays.append(waited)
+                case VideoRelease(frame=shown):
+                    assert abs(shown.pts - (released_sound - 1) * SOUND_TICKS) <= FRAME_TICKS // 2
+                    released_video += 1
+        waiting = max(waiting, queue.waiting_sound_ticks)
+    assert released_sound >= blocks - 25
+    assert queue.late_frames + queue.stalled_frames < 0.02 * released_video
+    assert released_video > 0.97 * blocks / 2
+    assert waiting < 500 * MS
+    assert worst_wait < 500 * MS
+    begin, end = np.mean(delays[3000:30000]), np.mean(delays[-27000:])
+    assert abs(end - begin) < 10 * MS

@@ -1,0 +1,106 @@
+"""Sound without holes, and pictures on its time."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+from server.media_clock import SOUND_TICKS, TICK_HZ, TICKS_PER_MS
+from server.timeline import JUMP_TICKS, LATE_TICKS, STARVED_TICKS, CameraClock, SpeechTimeline
+
+MS = TICKS_PER_MS
+
+
+def block(value: int = 5) -> np.ndarray:
+    return np.full(SOUND_TICKS, value, np.int16)
+
+
+def test_packets_in_order_pass_unchanged_whatever_their_origin() -> None:
+    timeline = SpeechTimeline(0)
+    got = [timeline.push(777 + i * SOUND_TICKS, block(i), i * SOUND_TICKS) for i in range(5)]
+    assert [piece[0] for piece in got] == [0, 1, 2, 3, 4]
+    assert timeline.position == 5 * SOUND_TICKS
+
+
+def test_a_lost_packet_becomes_as_much_silence() -> None:
+    timeline = SpeechTimeline(0)
+    timeline.push(0, block(), 0)
+    got = timeline.push(2 * SOUND_TICKS, block(), 40 * MS)
+    assert not got[:SOUND_TICKS].any() and (got[SOUND_TICKS:] == 5).all()
+    assert timeline.silence_ticks == SOUND_TICKS
+
+
+def test_a_late_or_doubled_packet_is_dropped() -> None:
+    timeline = SpeechTimeline(0)
+    timeline.push(0, block(), 0)
+    timeline.push(SOUND_TICKS, block(), 0)
+    assert len(timeline.push(0, block(), 10)) == 0
+    assert timeline.dropped_ticks == SOUND_TICKS
+    half = timeline.push(SOUND_TICKS * 3 // 2, block(), 20)
+    assert len(half) == SOUND_TICKS // 2
+
+
+def test_time_runs_on_without_any_microphone() -> None:
+    timeline = SpeechTimeline(1000)
+    total = sum(len(timeline.fill(1000 + i * 7 * MS)) for i in range(200))
+    assert total == timeline.position
+    assert 199 * 7 * MS - SOUND_TICKS < total <= 199 * 7 * MS
+
+
+def test_a_microphone_that_stops_is_replaced_by_silence_after_120_ms() -> None:
+    timeline = SpeechTimeline(0)
+    timeline.push(0, block(), 0)
+    assert len(timeline.fill(STARVED_TICKS)) == 0
+    filled = len(timeline.fill(STARVED_TICKS + SOUND_TICKS))
+    assert filled == STARVED_TICKS + SOUND_TICKS
+    assert len(timeline.fill(10 * TICK_HZ)) + filled == 10 * TICK_HZ // SOUND_TICKS * SOUND_TICKS
+
+
+def test_after_an_outage_speech_goes_on_at_its_own_time() -> None:
+    timeline = SpeechTimeline(0)
+    timeline.push(0, block(), 0)
+    timeline.fill(TICK_HZ)
+    position = timeline.position
+    # Sent during the outage and delivered now: its place is taken.
+    assert len(timeline.push(SOUND_TICKS, block(), TICK_HZ)) == 0
+    got = timeline.push(position + SOUND_TICKS, block(), TICK_HZ)
+    assert len(got) == 2 * SOUND_TICKS and got[-1] == 5
+
+
+def test_a_peer_that_paused_its_clock_is_heard_again() -> None:
+    timeline = SpeechTimeline(0)
+    timeline.push(0, block(), 0)
+    timeline.fill(5 * TICK_HZ)
+    heard = []
+    for i in range(1, 40):
+        heard.append(len(timeline.push(i * SOUND_TICKS, block(), 5 * TICK_HZ + i * SOUND_TICKS)))
+    first = next(i for i, count in enumerate(heard) if count)
+    assert first * SOUND_TICKS <= LATE_TICKS + SOUND_TICKS
+    assert all(count == SOUND_TICKS for count in heard[first:])
+
+
+def test_a_leap_of_timestamps_is_a_new_clock_and_no_gap() -> None:
+    timeline = SpeechTimeline(0)
+    timeline.push(0, block(), 0)
+    got = timeline.push(JUMP_TICKS * 10, block(), 20 * MS)
+    assert len(got) == SOUND_TICKS
+
+
+def test_a_camera_picture_keeps_its_time_under_network_jitter() -> None:
+    dice = random.Random(3)
+    clock = CameraClock()
+    placed = []
+    for i in range(500):
+        arrival = i * 1920 + 30 * MS + int(dice.random() * 25 * MS)
+        placed.append(clock.place(90_000 + i * 1920, arrival) - i * 1920)
+    settled = placed[128:]
+    assert max(settled) - min(settled) < 2 * MS
+    assert 30 * MS <= min(settled) < 33 * MS
+
+
+def test_a_camera_that_restarts_its_clock_is_placed_anew() -> None:
+    clock = CameraClock()
+    for i in range(50):
+        clock.place(i * 1920, i * 1920)
+    assert clock.place(10**9, 51 * 1920) == 51 * 1920
