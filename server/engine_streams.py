@@ -1,0 +1,144 @@
+"""The engine proper behind the engine process: one backend, one scheduler, many streams."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from engine.checkpoints import resolve_model
+
+from engine.avatar import AvatarSource, PreparedAvatar, load_avatar, prepare_avatar
+from engine.backends.base import Backend, HopInput
+from engine.backends.select import open_backend
+from engine.camera import CameraSource
+from engine.errors import AvatarError, ConfigError
+from engine.face.detect import HaarDetector
+from engine.face.track import FaceTracker
+from engine.media import F32, FRAME_SAMPLES, Picture, RenderedFrame
+from engine.pipeline import FaceSource
+from engine.scheduler import Scheduler
+from engine.stream import Stream, StreamOptions
+from server.avatars import AvatarLibrary
+from server.engine_core import SessionFrames
+from server.engine_messages import EngineReady, EngineSettings, OpenSession
+
+logger = logging.getLogger(__name__)
+
+WARM_HOPS = 6  # the first ones compile and fill caches
+PREPARED_AVATARS = 8  # kept in memory, about 80 MB each at 512 px and 8 s
+
+
+class StreamsCore:
+    """Runs `engine.stream` for every session over one shared backend."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._backend: Backend = open_backend(resolve_model(settings.model), settings.backend)
+        spec = self._backend.spec
+        self._hop_frames = settings.hop_frames or spec.hop_frames
+        if self._hop_frames > spec.window_frames:
+            raise ConfigError(
+                f"expected hop_frames of at most {spec.window_frames}, got {self._hop_frames}"
+            )
+        self._library = AvatarLibrary(settings.avatar_dirs)
+        self._prepared: dict[str, PreparedAvatar] = {}
+        self._scheduler = Scheduler(self._backend)
+        self._streams: dict[str, Stream] = {}
+        self._late_hops: dict[str, int] = {}
+
+    def describe(self) -> EngineReady:
+        """Warms the network up and prepares the avatars, so that no call waits for either."""
+        spec = self._backend.spec
+        hop_ms = self._warm_up()
+        for info in self._library.infos()[:PREPARED_AVATARS]:
+            try:
+                self._avatar(info.name)
+            except AvatarError as error:
+                logger.warning("avatar %s left out: %s", info.name, error)
+        return EngineReady(
+            model=spec.name,
+            backend=self._backend.name,
+            resolution=spec.resolution,
+            hop_frames=self._hop_frames,
+            lookahead_samples=spec.audio.lookahead_samples,
+            hop_ms=hop_ms,
+        )
+
+    def open(self, request: OpenSession) -> None:
+        spec = self._backend.spec
+        source: FaceSource
+        if request.mode == "avatar":
+            source = AvatarSource(self._avatar(request.avatar or ""))
+        else:
+            source = CameraSource(spec, FaceTracker(HaarDetector()), realtime=True)
+        options = StreamOptions(hop_frames=self._hop_frames, seed=request.seed)
+        stream = Stream(self._backend, source, options)
+        stream.interrupt(request.generation)
+        self._scheduler.add(stream)
+        self._streams[request.session] = stream
+        self._late_hops[request.session] = 0
+
+    def push_audio(self, session: str, samples: F32, generation: int) -> None:
+        self._streams[session].push_audio(samples, generation)
+
+    def push_video(self, session: str, picture: Picture, pts_samples: int) -> None:
+        self._streams[session].push_video(picture, pts_samples)
+
+    def interrupt(self, session: str, generation: int, from_frame: int) -> Sequence[RenderedFrame]:
+        """Rest pictures for frames that were given out already; the stream makes those after."""
+        stream = self._streams[session]
+        given = range(from_frame, stream.state.next_frame)
+        stream.interrupt(generation)
+        if not stream.source.rests_in_silence:
+            return []  # the gateway has the camera's own pictures
+        return [
+            RenderedFrame(source.picture, index, index * FRAME_SAMPLES, generation, 0.0)
+            for index, source in zip(given, stream.source.take(given), strict=True)
+        ]
+
+    def close(self, session: str) -> None:
+        stream = self._streams.pop(session, None)
+        self._late_hops.pop(session, None)
+        if stream is not None:
+            self._scheduler.remove(stream)
+
+    def step(self) -> Sequence[SessionFrames]:
+        names = {id(stream): name for name, stream in self._streams.items()}
+        results = []
+        for output in self._scheduler.run_due():
+            name = names[id(output.stream)]
+            late = output.stream.state.late_hops
+            results.append(
+                SessionFrames(name, output.frames, late - self._late_hops[name], output.error)
+            )
+            self._late_hops[name] = late
+        return results
+
+    def _avatar(self, name: str) -> PreparedAvatar:
+        prepared = self._prepared.get(name)
+        if prepared is None:
+            began = time.monotonic()
+            prepared = prepare_avatar(load_avatar(self._library.get(name).folder), self._backend)
+            took_ms = (time.monotonic() - began) * 1000
+            logger.info("engine: avatar %s prepared in %.0f ms", name, took_ms)
+            if len(self._prepared) >= PREPARED_AVATARS:
+                self._prepared.pop(next(iter(self._prepared)))
+            self._prepared[name] = prepared
+        return prepared
+
+    def _warm_up(self) -> float:
+        """Runs the network on nothing; the median time of one hop in ms."""
+        backend, spec, hop = self._backend, self._backend.spec, self._hop_frames
+        crops = np.full((hop, spec.resolution, spec.resolution, 3), 128, np.uint8)
+        masked = backend.encode(crops, masked=True)
+        reference = backend.encode(crops[:1], masked=False)
+        state = backend.new_session(reference[0], hop_frames=hop, seed=0)
+        mel = np.zeros((hop, spec.audio.n_mels, spec.audio.mel_frames), np.float32)
+        times = []
+        for _ in range(WARM_HOPS):
+            began = time.monotonic()
+            backend.run_hop([HopInput(state, mel, masked)])
+            times.append((time.monotonic() - began) * 1000)
+        return statistics.median(times)
