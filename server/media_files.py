@@ -7,7 +7,7 @@ for the engine and 48 kHz for the result. The writer makes MP4 with H.264 and AA
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -67,7 +67,7 @@ class VideoFile:
             stream = container.streams.video[0]
             frames = None
             if stream.duration is not None and stream.time_base is not None:
-                frames = max(round(float(stream.duration * stream.time_base) * FPS), 1)
+                frames = max(math.ceil(float(stream.duration * stream.time_base) * FPS - 1e-3), 1)
         self.info = VideoInfo(picture.width, picture.height, frames)
 
     def frames(self, first: int = 0, stop: int | None = None) -> Iterator[Picture]:
@@ -93,7 +93,7 @@ class VideoFile:
                 index += 1
             shown = picture
         if shown is not None:
-            last = max(round((pts - self._origin_s) * FPS), index)
+            last = max(math.ceil((pts - self._origin_s) * FPS - 0.5 - 1e-6), index)
             while index <= last and (stop is None or index < stop):
                 yield shown
                 index += 1
@@ -214,6 +214,7 @@ class Mp4Writer:
         self._frames = 0
         self._channels = channels
         try:
+            self._part.touch()
             self._container = av.open(
                 str(self._part), "w", format="mp4", options={"movflags": "+faststart"}
             )
@@ -230,7 +231,6 @@ class Mp4Writer:
         )
         self._sound.bit_rate = 96_000 * channels
         self._samples = 0
-        self._queued: deque[NDArray[np.float32]] = deque()
 
     def __enter__(self) -> Mp4Writer:
         return self
