@@ -93,7 +93,7 @@ class VideoFile:
                 index += 1
             shown = picture
         if shown is not None:
-            last = max(math.ceil((pts - self._origin_s) * FPS - 0.5 - 1e-6), index)
+            last = math.ceil((pts - self._origin_s) * FPS - 0.5 - 1e-6)
             while index <= last and (stop is None or index < stop):
                 yield shown
                 index += 1
