@@ -69,12 +69,12 @@ def test_other_rates_are_brought_to_25_by_the_nearest_picture(tmp_path: Path) ->
     assert [_level(p) for p in fast.frames()] == [20 + 2 * i for i in range(50)]
     slow = VideoFile(
         _write_video(
-            tmp_path / "s.mp4", [20 + 5 * i for i in range(10)], [100 * i for i in range(10)]
+            tmp_path / "s.mp4", [20 + 5 * i for i in range(10)], [95 * i for i in range(10)]
         )
     )
     shown = [_level(p) for p in slow.frames()]
-    assert shown[:6] == [20, 20, 25, 25, 25, 30]
-    assert 23 <= len(shown) <= 25
+    assert shown[:8] == [20, 20, 25, 25, 25, 30, 30, 35]
+    assert len(shown) == 22
 
 
 def test_gaps_and_late_starts_are_filled_in_time(tmp_path: Path) -> None:
