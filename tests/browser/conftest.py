@@ -50,12 +50,12 @@ def _needs(present: bool, what: str) -> None:
     pytest.skip(f"{what} is absent: apt-get install chromium espeak-ng")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("browser")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def speech(scratch: Path) -> Speech:
     """Two sentences by espeak-ng with a pause before each."""
     _needs(shutil.which("espeak-ng") is not None, "espeak-ng")
@@ -87,7 +87,7 @@ def _read_wav(path: Path) -> F64:
     return louder
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def camera_file(scratch: Path) -> Path:
     """An avatar's clip as the picture of a 640 x 480 camera."""
     path = scratch / "camera.y4m"
@@ -105,7 +105,7 @@ def camera_file(scratch: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def server(scratch: Path) -> Iterator[Server]:
     """`lipwire serve` with the bundled model and one place."""
     with socket.socket() as free:
@@ -138,7 +138,7 @@ def _is_ready(server: Server, process: subprocess.Popen[bytes]) -> bool:
         return False
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser(speech: Speech, camera_file: Path) -> Iterator[Browser]:
     """Chromium; permission for microphone and camera is each context's affair."""
     _needs(CHROMIUM.exists(), str(CHROMIUM))
@@ -151,7 +151,7 @@ def browser(speech: Speech, camera_file: Path) -> Iterator[Browser]:
         f"--use-file-for-fake-audio-capture={speech.path}",
         f"--use-file-for-fake-video-capture={camera_file}",
     ]
-    # The loop that playwright runs must end before other tests use asyncio: package scope.
+    # The loop that playwright runs must end before other tests use asyncio, hence the scope.
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, headless=True, args=flags, timeout=60_000
@@ -160,7 +160,7 @@ def browser(speech: Speech, camera_file: Path) -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def open_context(browser: Browser, server: Server) -> Iterator[Callable[..., BrowserContext]]:
     """Makes contexts that may use microphone and camera, and closes them at the end."""
     contexts: list[BrowserContext] = []
