@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 import numpy as np
-from scipy.signal import butter, fftconvolve, sosfilt  # type: ignore[import-untyped]
+from scipy.signal import butter, fftconvolve, sosfilt
 
 from engine.media import F32, SAMPLE_RATE_HZ
 

@@ -20,6 +20,7 @@ import argparse
 import dataclasses
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -31,9 +32,10 @@ from training.mouth import rest_mouth
 from training.speech.augment import GAIN_RANGE_DB, SPEECH_RMS, level_speech, noise, record
 from training.speech.engines import (
     Delivery,
-    Espeak,
+    EngineName,
     Utterance,
     Voice,
+    speak_espeak,
     speak_festival,
     speak_flite,
 )
@@ -76,52 +78,73 @@ class Clip:
     texts: tuple[str, ...]
 
 
-class Studio:
-    """Makes clips; holds the one espeak-ng of the process."""
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Utterances one after another: whole frames of samples, and their gestures."""
 
-    def __init__(self) -> None:
-        self._espeak = Espeak()
+    samples: F32
+    gestures: tuple[Gesture, ...]
 
-    def clip(self, split: Split, rng: np.random.Generator) -> Clip:
-        """A random clip of `split`."""
-        if rng.random() < _REST_SHARE:
-            return rest_clip(rng)
-        speaker = draw_speaker(split, rng)
-        seconds = rng.uniform(*_CLIP_S)
-        delivery = Delivery(
-            rate=float(rng.uniform(0.8, 1.25)),
-            pitch=int(rng.integers(25, 80)),
-            pitch_range=int(rng.integers(20, 80)),
-            vocal_tract=float(np.exp(rng.uniform(-0.16, 0.16))),
-        )
-        style = MouthStyle(*(float(value) for value in rng.uniform(0.92, 1.08, 3)))
-        texts = self._texts(speaker, split, seconds * delivery.rate, rng)
-        spoken = self.speak(texts, speaker.voice, delivery)
-        return assemble_clip(spoken, texts, speaker.voice, style, rng)
+    @property
+    def frames(self) -> int:
+        return len(self.samples) // FRAME_SAMPLES
 
-    def speak(self, texts: list[str], voice: Voice, delivery: Delivery) -> list[Utterance]:
-        """`texts` one by one in one voice.
 
-        Raises:
-            SpeechEngineError: the engine is absent or failed.
-        """
-        if voice.engine == "festival":
-            return speak_festival(texts, voice, delivery)
-        if voice.engine == "flite":
-            return [speak_flite(text, voice, delivery) for text in texts]
-        return [self._espeak.speak(text, voice, delivery) for text in texts]
+def speak(texts: Sequence[str], voice: Voice, delivery: Delivery) -> list[Utterance]:
+    """`texts` one by one in one voice of any engine.
 
-    def _texts(
-        self, speaker: Speaker, split: Split, seconds: float, rng: np.random.Generator
-    ) -> list[str]:
-        language = speaker.voice.language
-        texts: list[str] = []
-        while len(texts) < max(2, round(seconds / 4.0)):
-            babbles = speaker.babbles or (rng.random() < _BABBLE_SHARE and split == "train")
-            text = babble(language, rng) if babbles else sentence(language, rng)
-            if split in ("language", "engine") or is_held_out(text) == (split != "train"):
-                texts.append(text)
-        return texts
+    Raises:
+        SpeechEngineError: the engine is absent or failed.
+    """
+    if voice.engine == "festival":
+        return speak_festival(texts, voice, delivery)
+    if voice.engine == "flite":
+        return [speak_flite(text, voice, delivery) for text in texts]
+    return speak_espeak(texts, voice, delivery)
+
+
+def random_clip(split: Split, rng: np.random.Generator) -> Clip:
+    """A random clip of `split`."""
+    if rng.random() < _REST_SHARE:
+        return rest_clip(rng)
+    speaker = draw_speaker(split, rng)
+    seconds = rng.uniform(*_CLIP_S)
+    delivery = Delivery(
+        rate=float(rng.uniform(0.8, 1.25)),
+        pitch=int(rng.integers(25, 80)),
+        pitch_range=int(rng.integers(20, 80)),
+        vocal_tract=float(np.exp(rng.uniform(-0.16, 0.16))),
+    )
+    style = MouthStyle(*(float(value) for value in rng.uniform(0.92, 1.08, 3)))
+    texts = _texts(speaker, split, seconds * delivery.rate, rng)
+    spoken = speak(texts, speaker.voice, delivery)
+    return assemble_clip(spoken, texts, speaker.voice, style, rng)
+
+
+def _texts(speaker: Speaker, split: Split, seconds: float, rng: np.random.Generator) -> list[str]:
+    language = speaker.voice.language
+    texts: list[str] = []
+    while len(texts) < max(2, round(seconds / 4.0)):
+        babbles = speaker.babbles or (rng.random() < _BABBLE_SHARE and split == "train")
+        text = babble(language, rng) if babbles else sentence(language, rng)
+        if split in ("language", "engine") or is_held_out(text) == (split != "train"):
+            texts.append(text)
+    return texts
+
+
+def join_utterances(
+    spoken: Sequence[Utterance], pauses_s: Sequence[float], engine: EngineName
+) -> Speech:
+    """`spoken` with silence before, between and after: one pause more than utterances."""
+    pieces = [np.zeros(int(pauses_s[0] * SAMPLE_RATE_HZ), np.float32)]
+    gestures: list[Gesture] = []
+    for utterance, pause_s in zip(spoken, pauses_s[1:], strict=True):
+        offset_s = sum(len(piece) for piece in pieces) / SAMPLE_RATE_HZ
+        gestures += [_moved(gesture, offset_s) for gesture in gestures_of(engine, utterance)]
+        pieces += [utterance.samples, np.zeros(int(pause_s * SAMPLE_RATE_HZ), np.float32)]
+    joined = np.concatenate(pieces)
+    missing = frames_of(len(joined)) * FRAME_SAMPLES - len(joined)
+    return Speech(np.pad(joined, (0, missing)), tuple(gestures))
 
 
 def assemble_clip(
@@ -132,20 +155,15 @@ def assemble_clip(
     rng: np.random.Generator,
 ) -> Clip:
     """The utterances with pauses around them, recorded in some room, with their track."""
-    pieces = [np.zeros(int(rng.uniform(0.2, 1.2) * SAMPLE_RATE_HZ), np.float32)]
-    gestures: list[Gesture] = []
-    for utterance in spoken:
-        offset = sum(len(piece) for piece in pieces) / SAMPLE_RATE_HZ
-        gestures += [_moved(gesture, offset) for gesture in gestures_of(voice.engine, utterance)]
-        pause = rng.uniform(0.05, 0.4) if rng.random() < 0.6 else rng.uniform(0.5, 2.0)
-        pieces += [utterance.samples, np.zeros(int(pause * SAMPLE_RATE_HZ), np.float32)]
-    joined = np.concatenate(pieces)
-    frames = frames_of(len(joined))
-    samples = level_speech(np.pad(joined, (0, frames * FRAME_SAMPLES - len(joined))))
+    pauses = [rng.uniform(0.2, 1.2)]
+    for _ in spoken:
+        pauses.append(rng.uniform(0.05, 0.4) if rng.random() < 0.6 else rng.uniform(0.5, 2.0))
+    joined = join_utterances(spoken, pauses, voice.engine)
+    samples = level_speech(joined.samples)
     recorded = bool(rng.random() < _RECORDED_SHARE)
     if recorded:
         samples = record(samples, rng)
-    track = mouth_track(gestures, frames, style)
+    track = mouth_track(joined.gestures, joined.frames, style)
     return Clip(
         samples, track, voice.engine, voice.name, voice.language, "speech", recorded, tuple(texts)
     )
@@ -196,14 +214,13 @@ def write_corpus(out: Path, minutes: float, seed: int) -> None:
     Raises:
         SpeechEngineError: an engine is absent or failed.
     """
-    studio = Studio()
     for number, split in enumerate(SPLITS):
         rng = np.random.default_rng((seed, number))
         wanted = minutes * 60 * SAMPLE_RATE_HZ * _SHARES[split]
         clips: list[Clip] = []
         made = 0
         while made < wanted:
-            clips.append(studio.clip(split, rng))
+            clips.append(random_clip(split, rng))
             made += len(clips[-1].samples)
             if len(clips) % 50 == 0:
                 log.info("%s: %d clips, %.1f min", split, len(clips), made / SAMPLE_RATE_HZ / 60)

@@ -7,29 +7,26 @@ read off the signal in `training.speech.visemes`.
 
 from __future__ import annotations
 
-import ctypes
+import json
 import subprocess
+import sys
 import tempfile
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Literal
 
 import numpy as np
-from scipy.signal import resample_poly  # type: ignore[import-untyped]
+from scipy.signal import resample_poly
 
 from engine.media import F32, SAMPLE_RATE_HZ
+from training.speech import espeak_worker
 
 EngineName = Literal["espeak", "flite", "festival"]
-ESPEAK_LIBRARY: Final = "libespeak-ng.so.1"
 
-_SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: the callback gets the samples inside espeak_Synth
-_PHONEME_EVENTS_AS_IPA = 0x1 | 0x2
-_EVENT_END, _EVENT_PHONEME = 0, 7
-_UTF8 = 1
-_RATE, _PITCH, _RANGE = 1, 3, 4
+_ESPEAK_WORDS_PER_MINUTE = 175
 _LARGEST_RATIO_TERM = 400  # bounds the length of the resampling filter
 
 
@@ -99,99 +96,42 @@ def scale_time(samples: F32, phones: Sequence[Phone], rate_hz: int, ratio: float
     return Utterance(np.clip(played, -1.0, 1.0), moved)
 
 
-class _EventId(ctypes.Union):
-    _fields_ = (
-        ("number", ctypes.c_int),
-        ("name", ctypes.c_char_p),
-        ("string", ctypes.c_char * 8),
-    )
-
-
-class _Event(ctypes.Structure):
-    _fields_ = (
-        ("type", ctypes.c_int),
-        ("unique_identifier", ctypes.c_uint),
-        ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int),
-        ("audio_position_ms", ctypes.c_int),
-        ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p),
-        ("id", _EventId),
-    )
-
-
-_Callback = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-)
-
-
-class Espeak:
-    """espeak-ng through its C library: 130 languages and dozens of voice variants.
-
-    The library keeps its state in globals: one instance a process.
+def speak_espeak(texts: Sequence[str], voice: Voice, delivery: Delivery) -> list[Utterance]:
+    """`texts` in an espeak-ng voice: over a hundred languages, dozens of variants.
 
     Raises:
-        SpeechEngineError: the library is absent or does not start.
+        SpeechEngineError: espeak-ng is absent, has no such voice, or gave no sound.
     """
-
-    def __init__(self) -> None:
-        try:
-            self._library = ctypes.CDLL(ESPEAK_LIBRARY)
-        except OSError as error:
-            raise SpeechEngineError(f"expected {ESPEAK_LIBRARY} (package libespeak-ng1)") from error
-        self._rate_hz = int(
-            self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS_AS_IPA)
-        )
-        if self._rate_hz <= 0:
-            raise SpeechEngineError(f"{ESPEAK_LIBRARY} did not start: {self._rate_hz}")
-        self._samples: list[Any] = []
-        self._starts: list[tuple[int, str]] = []
-        self._callback = _Callback(self._receive)
-        self._library.espeak_SetSynthCallback(self._callback)
-
-    def _receive(self, wav: Any, count: int, events: Any) -> int:
-        if count > 0:
-            self._samples.append(np.ctypeslib.as_array(wav, (count,)).copy())
-        index = 0
-        while events[index].type != _EVENT_END:
-            event = events[index]
-            if event.type == _EVENT_PHONEME:
-                name = bytes(event.id.string).split(b"\0")[0].decode("utf-8", "ignore")
-                self._starts.append((int(event.sample), name))
-            index += 1
-        return 0
-
-    def speak(self, text: str, voice: Voice, delivery: Delivery) -> Utterance:
-        """`text` in `voice`.
-
-        Raises:
-            SpeechEngineError: no such voice, or no sound came.
-        """
-        library = self._library
-        if library.espeak_SetVoiceByName(voice.name.encode()) != 0:
-            raise SpeechEngineError(f"espeak-ng has no voice {voice.name!r}")
-        words_per_minute = round(175 * delivery.rate / delivery.vocal_tract)
-        for parameter, value in (
-            (_RATE, words_per_minute),
-            (_PITCH, delivery.pitch),
-            (_RANGE, delivery.pitch_range),
-        ):
-            library.espeak_SetParameter(parameter, value, 0)
-        self._samples.clear()
-        self._starts.clear()
-        data = text.encode()
-        library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
-        if not self._samples:
-            raise SpeechEngineError(f"espeak-ng voice {voice.name!r} gave no sound")
-        samples = np.concatenate(self._samples).astype(np.float32) / 32768.0
-        edges = [start / self._rate_hz for start, _ in self._starts]
-        ends = [*edges[1:], len(samples) / self._rate_hz]
+    request = {
+        "voice": voice.name,
+        "rate_wpm": round(_ESPEAK_WORDS_PER_MINUTE * delivery.rate / delivery.vocal_tract),
+        "pitch": delivery.pitch,
+        "pitch_range": delivery.pitch_range,
+        "texts": list(texts),
+    }
+    program = [sys.executable, str(Path(espeak_worker.__file__))]
+    line, _, sound = _run(program, json.dumps(request).encode()).partition(b"\n")
+    answer = json.loads(line)
+    if "error" in answer:
+        raise SpeechEngineError(answer["error"])
+    samples = np.frombuffer(sound, np.int16).astype(np.float32) / 32768.0
+    rate_hz: int = answer["rate_hz"]
+    utterances = []
+    first = 0
+    for text, spoken in zip(texts, answer["spoken"], strict=True):
+        if spoken["count"] == 0:
+            raise SpeechEngineError(f"espeak-ng voice {voice.name!r} gave no sound for {text!r}")
+        part = samples[first : first + spoken["count"]]
+        first += spoken["count"]
+        starts = [start / rate_hz for start, _ in spoken["phones"]]
+        ends = [*starts[1:], len(part) / rate_hz]
         phones = [
             Phone(name, start, end)
-            for (_, name), start, end in zip(self._starts, edges, ends, strict=True)
+            for (_, name), start, end in zip(spoken["phones"], starts, ends, strict=True)
             if end > start
         ]
-        return scale_time(samples, phones, self._rate_hz, delivery.vocal_tract)
+        utterances.append(scale_time(part, phones, rate_hz, delivery.vocal_tract))
+    return utterances
 
 
 def read_wav(path: Path) -> tuple[F32, int]:
@@ -211,7 +151,7 @@ def speak_flite(text: str, voice: Voice, delivery: Delivery) -> Utterance:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
         options = ["-voice", voice.name, "--setf", f"duration_stretch={stretch:.3f}"]
-        printed = _run(["flite", *options, "-psdur", "-t", text, "-o", str(path)])
+        printed = _run(["flite", *options, "-psdur", "-t", text, "-o", str(path)]).decode()
         samples, rate_hz = read_wav(path)
     phones = []
     start = 0.0
@@ -262,9 +202,9 @@ def _festival_phones(segments: str) -> list[Phone]:
     return phones
 
 
-def _run(command: list[str]) -> str:
+def _run(command: list[str], given: bytes = b"") -> bytes:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        done = subprocess.run(command, input=given, capture_output=True, check=True, timeout=120)
     except FileNotFoundError as error:
         raise SpeechEngineError(f"expected the program {command[0]} on this machine") from error
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - IPA letters look like Latin ones.
 """Viseme names of a phone: from espeak's IPA and from the ARPAbet of flite and festival.
 
 A phone may pass through several visemes (diphthongs, affricates), in order.
