@@ -25,8 +25,8 @@ FEATHER = 0.15  # of a superellipse's radius: from fully generated to not at all
 _CHEEKS_ROWS = (95, 128)
 _CHEEKS_COLUMNS = ((9, 77), (178, 246))
 _OUTLINE_END = 243
+# fmt: off
 _OUTLINE = (
-    # fmt: off
     (128, 9, 247),
     (135, 9, 246),
     (136, 10, 246),
@@ -105,8 +105,8 @@ _OUTLINE = (
     (240, 104, 160),
     (241, 108, 156),
     (242, 131, 152),
-    # fmt: on
 )
+# fmt: on
 
 
 def latentsync_outline() -> U8:

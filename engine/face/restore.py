@@ -53,7 +53,7 @@ def paste_aligned(image: U8, generated: F32, affine: F32, face: FaceSpec) -> U8:
     pasted = np.clip(warped / 2.0 + 0.5, 0.0, 1.0) * 255.0
     ones = np.ones((*resized.shape[:2], 1))
     covered = _warp(ones, matrix, (height, width), 0.0)[..., 0]
-    eroded = np.asarray(cv2.erode(covered, np.ones((2, 2), np.uint8)))
+    eroded = np.asarray(cv2.erode(covered, np.ones((2, 2), np.uint8)), np.float64)
     soft = _soft_edge(eroded)[..., None]
     mixed = soft * (eroded[..., None] * pasted) + (1.0 - soft) * image
     return np.clip(mixed + ROUNDING, 0.0, 255.0).astype(np.uint8)

@@ -1,0 +1,108 @@
+"""Finding a model folder, verifying it, loading its weights.
+
+torch is imported when weights are loaded, not when this module is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import ModelError
+from engine.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from engine.models.kl_vae import KlCodec
+    from engine.models.tiny_codec import TinyCodec
+    from engine.models.unet import UNet3DConditionModel
+    from engine.models.whisper import WhisperEncoder
+
+BUNDLED = "bundled"
+_BUNDLED_DIR = Path(__file__).parent / "bundled" / "model"
+_HASH_BLOCK_BYTES = 1 << 20
+
+UNET_FILE = "unet.safetensors"
+CODEC_FILE = "codec.safetensors"
+AUDIO_ENCODER_FILE = "audio_encoder.safetensors"
+
+
+def resolve_model(name: str | Path) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: "bundled", or the path of a folder with a `model.json`.
+
+    Raises:
+        ModelError: there is no such folder.
+    """
+    folder = _BUNDLED_DIR if str(name) == BUNDLED else Path(name)
+    if not (folder / "model.json").is_file():
+        raise ModelError(
+            f"expected {BUNDLED!r} or a folder with a model.json, found none at {folder}"
+        )
+    return folder
+
+
+def verify_digests(folder: Path, spec: ModelSpec) -> None:
+    """Raises ModelError unless every file that the spec names is there, byte for byte."""
+    for name, want in spec.digests.items():
+        path = folder / name
+        if not path.is_file():
+            raise ModelError(f"expected {name} in {folder}, found no such file")
+        have = file_digest(path)
+        if have != want:
+            raise ModelError(f"{path}: expected SHA-256 {want}, got {have}")
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_unet(folder: Path, spec: ModelSpec) -> UNet3DConditionModel:
+    """The folder's denoiser.
+
+    Raises:
+        ModelError: its weights cannot be read, or do not fit (StateDictMismatch).
+    """
+    from engine.models.build import build_unet, load_module
+
+    return load_module(lambda: build_unet(spec), folder / UNET_FILE)
+
+
+def load_audio_encoder(folder: Path, spec: ModelSpec) -> WhisperEncoder:
+    """The folder's audio encoder.
+
+    Raises:
+        ModelError: its weights cannot be read, or do not fit (StateDictMismatch).
+    """
+    from engine.models.build import build_audio_encoder, load_module
+
+    return load_module(lambda: build_audio_encoder(spec), folder / AUDIO_ENCODER_FILE)
+
+
+def load_codec(folder: Path, spec: ModelSpec) -> TinyCodec | KlCodec:
+    """The folder's picture codec; "kl" needs diffusers.
+
+    Raises:
+        ModelError: its weights cannot be read, or do not fit (StateDictMismatch).
+    """
+    from engine.models.build import build_codec, load_module
+
+    path = folder / CODEC_FILE
+    if spec.codec.kind == "tiny":
+        return load_module(lambda: build_codec(spec), path)
+    try:
+        from engine.models.kl_vae import KlCodec
+    except ImportError as error:
+        raise ModelError(
+            f"{spec.name}: its codec needs diffusers, install lipwire[latentsync] ({error})"
+        ) from error
+    codec = KlCodec(spec.codec)
+    codec.vae = load_module(lambda: KlCodec(spec.codec).vae, path)
+    return codec
