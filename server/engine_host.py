@@ -231,6 +231,7 @@ class EngineHost:
         self._flushing = False
         self._loaded: asyncio.Future[EngineReady] | None = None
         self._lost = asyncio.Event()
+        self._reaping = asyncio.Lock()
         self._supervisor: asyncio.Task[None] | None = None
         self._pong_at = 0.0
 
@@ -251,6 +252,7 @@ class EngineHost:
     async def stop(self) -> None:
         """Ends the process; kills it if it does not go by itself."""
         self.state = "stopped"
+        self.close_streams()
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
@@ -277,6 +279,11 @@ class EngineHost:
         if self.state == "ready":
             stream.open()
         return stream
+
+    def close_streams(self) -> None:
+        """Closes every stream that is still open."""
+        for stream in list(self._streams.values()):
+            stream.close()
 
     def forget(self, session: str) -> None:
         self._streams.pop(session, None)
@@ -369,19 +376,23 @@ class EngineHost:
                     return
 
     async def _reap(self) -> None:
-        """Makes sure that the process is gone and its connection closed."""
-        process, connection = self._process, self._connection
-        loop = asyncio.get_running_loop()
-        if process is not None:
-            grace = STOP_TIMEOUT_S if self.state == "stopped" else 0.0
-            await loop.run_in_executor(None, _end, process, grace)
-        if connection is not None:
-            loop.remove_reader(connection.fileno())
-            loop.remove_writer(connection.fileno())
-            connection.close()
-        self._flushing = False
-        self._outbox.clear()
-        self._process = self._connection = None
+        """Makes sure that the process is gone and its connection closed, cancelled or not."""
+        await asyncio.shield(self._reap_once())
+
+    async def _reap_once(self) -> None:
+        async with self._reaping:
+            process, connection = self._process, self._connection
+            loop = asyncio.get_running_loop()
+            if process is not None:
+                grace = STOP_TIMEOUT_S if self.state == "stopped" else 0.0
+                await loop.run_in_executor(None, _end, process, grace)
+            if connection is not None:
+                loop.remove_reader(connection.fileno())
+                loop.remove_writer(connection.fileno())
+                connection.close()
+            self._flushing = False
+            self._outbox.clear()
+            self._process = self._connection = None
 
     def _can_write(self) -> bool:
         return any(event & select.POLLOUT for _, event in self._writable.poll(0))

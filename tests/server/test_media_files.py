@@ -147,9 +147,8 @@ def test_sound_of_any_rate_keeps_its_length_and_place(
     speech = np.concatenate([piece for piece, _ in pieces])
     loud = np.concatenate([piece for _, piece in pieces], axis=1)
     assert speech.dtype == np.float32
-    assert abs(len(speech) - 32_000) <= 1
-    assert loud.shape[0] == channels
-    assert abs(loud.shape[1] - 96_000) <= 3
+    assert len(speech) == 32_000
+    assert loud.shape == (channels, 96_000)
     assert abs(int(np.argmax(np.abs(speech) > 0.1)) - 16_000) < 16
     assert abs(int(np.argmax(np.abs(loud[0]) > 0.1)) - 48_000) < 48
 

@@ -1,0 +1,347 @@
+"""The overrides do what they promise, and what they replace is still what it was."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import math
+import queue
+import random
+import threading
+from fractions import Fraction
+from typing import Any
+
+import aiortc
+import av
+import numpy as np
+import pytest
+from aiortc.codecs import get_decoder
+from aiortc.jitterbuffer import JitterFrame
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
+from aiortc.rtp import RtcpSenderInfo, RtcpSrPacket, RtpPacket
+from av import AudioFrame, VideoFrame
+
+from server import aiortc_overrides as overrides
+from server.aiortc_overrides import MIN_BITRATE
+from server.tracks import VideoOut
+
+STOCK = {(getattr(owner, "__name__", ""), name): value for owner, name, value in overrides.STOCK}
+VP8 = RTCRtpCodecParameters(mimeType="video/VP8", clockRate=90_000, payloadType=97)
+H264 = RTCRtpCodecParameters(mimeType="video/H264", clockRate=90_000, payloadType=99)
+
+# SHA-256, first 16 digits, of the source that each override replaces or leans on. A change
+# means: read what is new upstream, repair or remove the override, then renew the digest.
+DIGESTS = {
+    "aiortc.rtp.compute_audio_level_dbov": "d65138ae99e84548",
+    "aiortc.jitterbuffer.JitterBuffer": "17030fbb0982258d",
+    "aiortc.rtcrtpreceiver.decoder_worker": "d500d4e567d6846c",
+    "aiortc.rtcrtpreceiver.RemoteStreamTrack": "a69be688b066c569",
+    "aiortc.rtcrtpreceiver.RTCRtpReceiver": "9a485e6f515fc0cd",
+    "aiortc.codecs.get_encoder": "adcbc1a6dc73e3bf",
+    "aiortc.codecs.vpx.Vp8Encoder": "6cf4262a7b1d212a",
+    "aiortc.codecs.h264.H264Encoder": "bfff7b511a13ec84",
+    "aiortc.rtcrtpsender.RTCRtpSender": "57274ec81025a272",
+}
+
+
+def _stock(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    stock = STOCK.get((module, name))
+    return stock if stock is not None else getattr(__import__(module, fromlist=[name]), name)
+
+
+@pytest.mark.parametrize("path", DIGESTS)
+def test_upstream_is_what_the_override_was_made_for(path: str) -> None:
+    source = inspect.getsource(_stock(path))
+    assert hashlib.sha256(source.encode()).hexdigest()[:16] == DIGESTS[path]
+
+
+def test_the_overrides_are_made_for_the_installed_version() -> None:
+    assert aiortc.__version__ == overrides.AIORTC_VERSION
+
+
+def test_apply_and_restore_put_every_attribute_in_place() -> None:
+    try:
+        assert overrides.apply()
+        for owner, name, replacement in overrides.REPLACEMENTS:
+            assert getattr(owner, name) is replacement
+    finally:
+        overrides.restore()
+    for owner, name, stock in overrides.STOCK:
+        assert getattr(owner, name) is stock
+
+
+def test_another_version_of_aiortc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aiortc, "__version__", "99.0")
+    assert not overrides.apply()
+    assert aiortc.rtp.compute_audio_level_dbov is not overrides.audio_level_dbov
+
+
+# --- audio level -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("amplitude", [0, 1, 30, 1000, 20_000, 32_767])
+@pytest.mark.parametrize("layout", ["mono", "stereo"])
+def test_the_audio_level_is_upstreams(amplitude: int, layout: str) -> None:
+    channels = 1 if layout == "mono" else 2
+    noise = np.random.default_rng(1).uniform(-amplitude, amplitude, 960).astype(np.int16)
+    samples = np.repeat(noise, channels).reshape(1, -1)
+    frame = AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+    stock = _stock("aiortc.rtp.compute_audio_level_dbov")(frame)
+    ours = overrides.audio_level_dbov(frame)
+    # Upstream divides the sum over all channels by the samples of one.
+    assert abs(ours - stock) <= (1 if channels == 1 else 4)
+
+
+# --- jitter buffers --------------------------------------------------------------
+
+
+def _packet(sequence: int, timestamp: int = 0, marker: int = 0) -> RtpPacket:
+    packet = RtpPacket(sequence_number=sequence & 0xFFFF, timestamp=timestamp, marker=marker)
+    packet._data = bytes([sequence & 0xFF])  # type: ignore[attr-defined]
+    return packet
+
+
+def _sound_order(sequences: list[int]) -> list[int]:
+    buffer = overrides.SoundJitterBuffer()
+    out = []
+    for sequence in sequences:
+        _, frame = buffer.add(_packet(sequence))
+        if frame is not None:
+            out.append(frame.data[0])
+    return out
+
+
+def test_sound_in_order_is_released_at_once() -> None:
+    assert _sound_order([5, 6, 7, 8]) == [5, 6, 7, 8]
+
+
+def test_swapped_sound_packets_are_put_in_order() -> None:
+    assert _sound_order([5, 7, 6, 8, 9]) == [5, 6, 7, 8]
+
+
+def test_a_lost_sound_packet_is_skipped_after_two_later_ones() -> None:
+    assert _sound_order([5, 7, 8, 9, 10, 11]) == [5, 7, 8, 9]
+
+
+def test_sound_does_not_fall_behind_for_good_after_losses() -> None:
+    dice = random.Random(1)
+    buffer = overrides.SoundJitterBuffer()
+    behind = []
+    for sequence in range(3000):
+        if dice.random() < 0.01:
+            continue
+        _, frame = buffer.add(_packet(sequence, timestamp=sequence))
+        if frame is not None:
+            behind.append(sequence - frame.timestamp)
+    assert max(behind) <= 64 and np.percentile(behind, 50) <= 3
+
+
+def test_sound_sequence_numbers_wrap() -> None:
+    assert _sound_order([65534, 65535, 65536, 65537]) == [254, 255, 0, 1]
+
+
+def test_a_picture_is_released_with_its_marker_bit() -> None:
+    buffer = overrides.VideoJitterBuffer()
+    assert buffer.add(_packet(1, 0)) == (False, None)
+    ask, frame = buffer.add(_packet(2, 0, marker=1))
+    assert not ask and frame is not None and frame.data == b"\x01\x02"
+
+
+def test_stock_holds_the_picture_until_the_next_one() -> None:
+    stock = _stock("aiortc.jitterbuffer.JitterBuffer")(capacity=512, is_video=True)
+    stock.add(_packet(1, 0))
+    assert stock.add(_packet(2, 0, marker=1)) == (False, None)
+
+
+def test_a_retransmitted_packet_completes_the_picture_it_was_missing_from() -> None:
+    buffer = overrides.VideoJitterBuffer()
+    buffer.add(_packet(1, 0))
+    assert buffer.add(_packet(3, 0, marker=1))[1] is None
+    assert buffer.add(_packet(4, 3600, marker=1))[1] is None
+    frame = buffer.add(_packet(2, 0))[1]
+    assert frame is not None and frame.data == b"\x01\x02\x03"
+    following = buffer.add(_packet(5, 7200, marker=1))[1]
+    assert following is not None and following.timestamp == 3600
+
+
+def test_a_hole_older_than_250_ms_is_given_up_for_a_key_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(overrides.time, "monotonic", lambda: now[0])
+    buffer = overrides.VideoJitterBuffer()
+    buffer.add(_packet(1, 0, marker=1))
+    buffer.add(_packet(3, 3600, marker=1))
+    now[0] += 0.2
+    assert buffer.add(_packet(4, 7200, marker=1)) == (False, None)
+    now[0] += 0.06
+    ask, frame = buffer.add(_packet(5, 10_800, marker=1))
+    assert ask and frame is not None and frame.timestamp == 10_800
+    assert buffer.add(_packet(6, 14_400, marker=1))[1] is not None
+
+
+def test_video_memory_is_bounded_behind_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overrides.time, "monotonic", lambda: 0.0)
+    buffer = overrides.VideoJitterBuffer()
+    buffer.add(_packet(1, 0, marker=1))
+    asked = [buffer.add(_packet(3 + i, i))[0] for i in range(overrides.REORDER_PACKETS + 1)]
+    assert any(asked)
+    assert len(buffer._held) <= overrides.REORDER_PACKETS
+
+
+# --- queues ------------------------------------------------------------------------
+
+
+def test_a_track_that_nobody_reads_keeps_only_the_newest_frames() -> None:
+    async def scenario() -> list[int]:
+        track = overrides.BoundedRemoteTrack("video")
+        for number in range(100):
+            track._queue.put_nowait(number)
+        return [await track.recv() for _ in range(track._queue.qsize())]
+
+    assert asyncio.run(scenario()) == [98, 99]
+
+
+def test_the_end_of_a_track_is_never_dropped() -> None:
+    async def scenario() -> None:
+        track = overrides.BoundedRemoteTrack("audio")
+        for number in range(100):
+            track._queue.put_nowait(number)
+        track._queue.put_nowait(None)
+        with pytest.raises(aiortc.mediastreams.MediaStreamError):
+            while True:
+                await track.recv()
+
+    asyncio.run(scenario())
+
+
+def _picture(number: int, size: tuple[int, int] = (320, 240)) -> VideoFrame:
+    noise = np.random.default_rng(number).integers(0, 255, (size[1] * 3 // 2, size[0]), np.uint8)
+    noise[:, : size[0] // 2] = 90
+    frame = VideoFrame.from_ndarray(noise, format="yuv420p")
+    frame.pts, frame.time_base = number * 3600, Fraction(1, 90_000)
+    return frame
+
+
+def _encoded(codec: RTCRtpCodecParameters, count: int) -> list[JitterFrame]:
+    encoder = overrides.tuned_encoder(codec)
+    frames = []
+    for number in range(count):
+        payloads, timestamp = encoder.encode(_picture(number), force_keyframe=number == 15)
+        data = b"".join(aiortc.codecs.depayload(codec, payload) for payload in payloads)
+        frames.append(JitterFrame(data=data, timestamp=timestamp))
+    return frames
+
+
+@pytest.mark.parametrize("codec", [VP8, H264], ids=["vp8", "h264"])
+def test_a_backlog_of_pictures_is_skipped_up_to_a_key_frame(codec: RTCRtpCodecParameters) -> None:
+    async def scenario() -> tuple[list[int], bool]:
+        inputs: queue.Queue[Any] = queue.Queue()
+        for frame in _encoded(codec, 20):
+            inputs.put((codec, frame))
+        inputs.put(None)
+        output: asyncio.Queue[Any] = asyncio.Queue()
+        failed = threading.Event()
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(overrides.decoder_worker, loop, inputs, output, failed)
+        decoded = []
+        while (frame := await output.get()) is not None:
+            decoded.append(frame.pts // 3600)
+        return decoded, failed.is_set()
+
+    decoded, asked = asyncio.run(scenario())
+    assert asked and decoded[-1] == 19
+    assert set(range(15, 20)) <= set(decoded) and len(decoded) < 20
+
+
+# --- encoders ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", [VP8, H264], ids=["vp8", "h264"])
+def test_encoded_pictures_decode_one_for_one(codec: RTCRtpCodecParameters) -> None:
+    decoder = get_decoder(codec)
+    for number, frame in enumerate(_encoded(codec, 20)):
+        pictures = decoder.decode(frame)
+        assert len(pictures) == 1 and frame.timestamp == number * 3600
+        assert overrides.is_keyframe(codec.name, frame.data) == (number in (0, 15))
+
+
+@pytest.mark.parametrize("codec", [VP8, H264], ids=["vp8", "h264"])
+def test_a_size_that_changes_in_mid_call_is_encoded(codec: RTCRtpCodecParameters) -> None:
+    encoder = overrides.tuned_encoder(codec)
+    decoder = get_decoder(codec)
+    sizes = []
+    for number, size in enumerate([(320, 240), (320, 240), (640, 360), (160, 120)]):
+        payloads, timestamp = encoder.encode(_picture(number, size))
+        data = b"".join(aiortc.codecs.depayload(codec, payload) for payload in payloads)
+        for picture in decoder.decode(JitterFrame(data=data, timestamp=timestamp)):
+            sizes.append((picture.width, picture.height))
+    assert sizes == [(320, 240), (320, 240), (640, 360), (160, 120)]
+
+
+def test_other_codecs_keep_their_own_encoder() -> None:
+    opus = RTCRtpCodecParameters(mimeType="audio/opus", clockRate=48_000, payloadType=96)
+    assert isinstance(overrides.tuned_encoder(opus), aiortc.codecs.opus.OpusEncoder)
+
+
+def test_the_bitrate_moves_in_steps_of_a_quarter_and_rises_every_2_s() -> None:
+    ladder = overrides.BitrateLadder()
+    pixels = 640 * 480
+    first = ladder.choose(pixels, 0.0)
+    assert MIN_BITRATE < first < pixels * overrides.FRAME_RATE * overrides.BITS_PER_PIXEL
+    ladder.want(300_000)
+    low = ladder.choose(pixels, 0.2)
+    assert low <= 300_000
+    ladder.want(1_500_000)
+    assert ladder.choose(pixels, 1.0) == low
+    high = ladder.choose(pixels, 0.2 + overrides.HYSTERESIS_S)
+    assert 1_200_000 < high <= 1_500_000
+    changes = set()
+    for step in range(200):
+        ladder.want(1_500_000 + (step % 7) * 10_000)
+        changes.add(ladder.choose(pixels, 3.0 + step * 0.04))
+    assert changes == {high}
+    steps = math.log(high / MIN_BITRATE, overrides.LADDER)
+    assert abs(steps - round(steps)) < 1e-3
+
+
+# --- sender reports ------------------------------------------------------------------
+
+
+class _Sender:
+    """What the two sender overrides touch."""
+
+    def __init__(self, track: VideoOut) -> None:
+        self.track = track
+        self.sent: list[Any] = []
+
+
+def test_sender_reports_carry_media_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Encoded:
+        timestamp = 90_000
+
+    async def encoded(sender: Any, codec: Any) -> Encoded:
+        return Encoded()
+
+    async def send(sender: Any, packets: list[Any]) -> None:
+        sender.sent.extend(packets)
+
+    monkeypatch.setattr(overrides, "_next_encoded_frame", encoded)
+    monkeypatch.setattr(overrides, "_send_rtcp", send)
+
+    async def scenario() -> RtcpSrPacket:
+        sender = _Sender(VideoOut(epoch_ntp=7 << 32))
+        await overrides.remember_media_time(sender, VP8)  # type: ignore[arg-type]
+        info = RtcpSenderInfo(ntp_timestamp=1, rtp_timestamp=2, packet_count=3, octet_count=4)
+        report = RtcpSrPacket(ssrc=1, sender_info=info)
+        await overrides.report_media_time(sender, [report])  # type: ignore[arg-type]
+        assert sender.sent == [report]
+        return report
+
+    assert asyncio.run(scenario()).sender_info.ntp_timestamp == 8 << 32
+
+
+def test_av_is_recent_enough_for_the_encoders() -> None:
+    assert {"libvpx", "libx264"} <= av.codecs_available

@@ -1,0 +1,84 @@
+"""Engine cores that misbehave on cue, and what server tests share.
+
+The engine process imports them by name: `server_fakes:CueCore`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import ModelError, StreamError
+from engine.media import F32
+from server.engine_core import PassthroughCore
+from server.engine_messages import EngineReady, EngineSettings
+
+CRASH = np.full(320, 0.75, np.float32)  # sound that kills the engine process
+REFUSE = np.full(320, 0.5, np.float32)  # sound that breaks one stream
+HANG = np.full(320, 0.25, np.float32)  # sound after which the engine answers no more
+
+
+class CueCore(PassthroughCore):
+    """Passes pictures through until the sound gives it a cue."""
+
+    def push_audio(self, session: str, samples: F32, generation: int) -> None:
+        if len(samples) and samples[0] == CRASH[0]:
+            os._exit(3)
+        if len(samples) and samples[0] == REFUSE[0]:
+            raise StreamError("expected better sound")
+        if len(samples) and samples[0] == HANG[0]:
+            threading.Event().wait()
+        super().push_audio(session, samples, generation)
+
+
+class BrokenCore(PassthroughCore):
+    """Cannot load its model."""
+
+    def describe(self) -> EngineReady:
+        raise ModelError("expected a model, found a potato")
+
+
+class DyingCore(PassthroughCore):
+    """Dies while it loads."""
+
+    def describe(self) -> EngineReady:
+        os._exit(4)
+
+
+def engine_settings(core: str = "CueCore", avatars: tuple[Path, ...] = ()) -> EngineSettings:
+    return EngineSettings(
+        core=f"server_fakes:{core}",
+        model="none",
+        backend="fake",
+        hop_frames=1,
+        avatar_dirs=avatars,
+        log_level="warning",
+    )
+
+
+def shared_blocks() -> set[str]:
+    """Blocks of this process in shared memory; other servers may run beside the tests."""
+    folder = Path("/dev/shm")
+    return {path.name for path in folder.glob(f"lipwire-{os.getpid()}-*")} if folder.is_dir() else set()
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """Asserts that no child process, shared memory or thread of a decoder outlives the block."""
+    blocks = shared_blocks()
+    yield
+    assert not multiprocessing.active_children()
+    assert shared_blocks() <= blocks
+    assert not [t.name for t in threading.enumerate() if t.name.endswith("-decoder")]
+
+
+def tasks_left() -> set[str]:
+    """Names of the tasks of the running loop other than the one that asks."""
+    return {task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()}
