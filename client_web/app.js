@@ -24,6 +24,7 @@ let session = null;
 let devices = null;
 let starting = 0; // counts starts, so that one that was overtaken gives up
 let playOnLive = false; // the file goes on where a lost connection cut it off
+let ending = Promise.resolve(); // the old session gives its place back before a new one asks
 
 // What is chosen
 
@@ -132,6 +133,9 @@ async function start() {
     track.addEventListener("ended", () => fail(new SourceError(`The ${nameOf(track)} was disconnected.`)));
   }
   level.start(audio);
+  show("connecting");
+  await ending;
+  if (run !== starting) return; // stopped meanwhile, which released the devices
   connect({ mode: live() ? "live" : "avatar", avatar: face(), audio, video });
 }
 
@@ -146,7 +150,7 @@ function connect(source) {
   });
   session.addEventListener("message", ({ detail }) => onMessage(detail));
   session.addEventListener("stats", ({ detail }) => showReceived(latency.measure(detail)));
-  session.run();
+  session.start();
 }
 
 function onState({ state: now, why, waitS, full }, audio) {
@@ -172,12 +176,15 @@ function onState({ state: now, why, waitS, full }, audio) {
   }
 }
 
+const STALLED = "The server hears nothing from this page.";
+
 function onMessage(message) {
   switch (message.type) {
     case "stats":
       latency.hear(message);
       showServer(message);
-      notice(message.stalled ? "The server hears nothing from this page." : "");
+      if (message.stalled) notice(STALLED);
+      else if ($("notice-text").textContent === STALLED) notice("");
       break;
     case "error":
       if (message.fatal) fail(new Error(message.message));
@@ -191,7 +198,7 @@ function onMessage(message) {
 
 function stop() {
   starting += 1;
-  session?.stop();
+  ending = session?.stop() ?? ending;
   session = null;
   pauseFile();
   latency.stop();

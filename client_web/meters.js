@@ -53,8 +53,13 @@ export class LatencyMeter {
     let roundTripMs = null;
     for (const entry of report.values()) {
       if (entry.type === "inbound-rtp" && entry.kind === "video") inbound = entry;
-      if (entry.type === "candidate-pair" && entry.nominated && entry.state === "succeeded") {
-        roundTripMs = 1000 * (entry.currentRoundTripTime ?? 0);
+      // Not every browser times its connectivity checks; the reports on our own stream do as well.
+      const { type, roundTripTime, currentRoundTripTime, nominated } = entry;
+      if (type === "candidate-pair" && nominated && currentRoundTripTime !== undefined) {
+        roundTripMs = 1000 * currentRoundTripTime;
+      }
+      if (type === "remote-inbound-rtp" && roundTripTime !== undefined) {
+        roundTripMs ??= 1000 * roundTripTime;
       }
     }
     const before = this.#inbound;

@@ -20,7 +20,7 @@ export class SourceError extends Error {}
 /** Opens microphone and camera, as asked, with one question to the user. */
 export async function openDevices({ microphone, camera }) {
   if (!microphone && !camera) return new MediaStream();
-  const wanted = [microphone && "microphone", camera && "camera"].filter(Boolean).join(" and ");
+  const wanted = microphone && camera ? "microphone and camera" : camera ? "camera" : "microphone";
   if (!navigator.mediaDevices) {
     throw new SourceError(
       `Browsers give the ${wanted} only to pages from https or localhost. ` +
@@ -38,20 +38,21 @@ export async function openDevices({ microphone, camera }) {
 }
 
 function whatHappened(error, wanted, camera) {
+  const was = wanted.includes(" and ") ? "were" : "was";
   const instead = camera ? "choose an avatar" : "choose a sound file";
   switch (error.name) {
     case "NotAllowedError":
     case "SecurityError":
       return (
-        `The ${wanted} was refused. Allow it beside the page's address, then press Start again, ` +
+        `The ${wanted} ${was} refused. Allow it beside the page's address, then press Start again, ` +
         `or ${instead}.`
       );
     case "NotFoundError":
     case "OverconstrainedError":
-      return `No ${wanted} was found. Connect one and press Start again, or ${instead}.`;
+      return `No ${wanted} ${was} found. Connect one and press Start again, or ${instead}.`;
     case "NotReadableError":
     case "AbortError":
-      return `The ${wanted} is in use by another program. Close it there and press Start again.`;
+      return `The ${wanted} cannot be used: another program may hold it. Close that and press Start again.`;
     default:
       return `The ${wanted} could not be opened: ${error.message}`;
   }

@@ -7,6 +7,7 @@ const CONNECT_LIMIT_MS = 12_000; // the server gives up after 10 s
 const DISCONNECTED_LIMIT_MS = 3_000; // ICE often heals by itself within a second or two
 const SILENT_LIMIT_MS = 6_000; // neither media nor a message from the server
 const STATS_EVERY_MS = 1_000;
+const END_LIMIT_MS = 3_000;
 const BACKOFF_S = [1, 2, 4, 8, 15];
 
 /** What the server answered instead of a session. */
@@ -42,9 +43,8 @@ export async function fetchAvatars() {
 async function request(url, options) {
   let response;
   try {
-    response = await fetch(url, { ...options, signal: withLimit(options.signal, ANSWER_LIMIT_MS) });
-  } catch (error) {
-    if (options.signal?.aborted) throw error;
+    response = await fetch(url, { ...options, signal: AbortSignal.timeout(ANSWER_LIMIT_MS) });
+  } catch {
     throw new ServerError("The server does not answer.");
   }
   if (!response.ok) throw await refusal(response);
@@ -72,11 +72,6 @@ function sentence(text) {
   return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }
 
-function withLimit(signal, ms) {
-  const limit = AbortSignal.timeout(ms);
-  return signal ? AbortSignal.any([signal, limit]) : limit;
-}
-
 /**
  * One peer connection, from offer to loss.
  *
@@ -92,7 +87,7 @@ class Connection extends EventTarget {
   #heardAt = performance.now();
   #bytesReceived = 0;
   #lose;
-  #closed = false;
+  #closing = null;
 
   constructor() {
     super();
@@ -113,14 +108,8 @@ class Connection extends EventTarget {
    * @param {AbortSignal} signal
    */
   async open(source, signal) {
-    const stop = () => this.close();
-    signal.addEventListener("abort", stop, { once: true });
-    try {
-      await this.#negotiate(source, signal);
-      await this.#connected(signal);
-    } finally {
-      signal.removeEventListener("abort", stop);
-    }
+    await this.#negotiate(source);
+    await this.#connected(signal);
     this.#heardAt = performance.now();
     this.#timer = setInterval(() => this.#poll(), STATS_EVERY_MS);
     this.#peer.addEventListener("connectionstatechange", () => this.#watch());
@@ -130,26 +119,26 @@ class Connection extends EventTarget {
     if (this.#channel.readyState === "open") this.#channel.send(JSON.stringify(message));
   }
 
-  /** Another microphone or file for the same session. */
-  async replaceAudio(track) {
-    const sender = this.#peer.getSenders().find(({ track: old }) => old?.kind === "audio");
-    await sender?.replaceTrack(track);
-  }
-
-  /** Ends the session on both sides; `keepalive` lets the request outlive the page. */
+  /** Ends the session on both sides; resolves when the server has its place back. */
   close() {
-    if (this.#closed) return;
-    this.#closed = true;
-    clearInterval(this.#timer);
-    this.#peer.close();
-    if (this.#location) {
-      fetch(this.#location, { method: "DELETE", keepalive: true }).catch(() => {
-        // The server is gone; its media watchdog frees the session.
-      });
-    }
+    this.#closing ??= this.#close();
+    return this.#closing;
   }
 
-  async #negotiate({ mode, avatar, audio, video }, signal) {
+  async #close() {
+    clearInterval(this.#timer);
+    try {
+      // Before the peer closes, or the server would no longer know the session. `keepalive` lets
+      // the request outlive the page.
+      const signal = AbortSignal.timeout(END_LIMIT_MS);
+      if (this.#location) await fetch(this.#location, { method: "DELETE", keepalive: true, signal });
+    } catch {
+      // The server is gone; its media watchdog frees the session.
+    }
+    this.#peer.close();
+  }
+
+  async #negotiate({ mode, avatar, audio, video }) {
     this.#peer.addTransceiver(audio, { direction: "sendrecv" });
     this.#peer.addTransceiver(video ?? "video", { direction: video ? "sendrecv" : "recvonly" });
     await this.#peer.setLocalDescription();
@@ -159,7 +148,7 @@ class Connection extends EventTarget {
       method: "POST",
       headers: { "content-type": "application/sdp", accept: "application/sdp" },
       body: this.#peer.localDescription.sdp,
-      signal,
+      // Never given up half way: the answer names the session that is to be ended.
     });
     const location = response.headers.get("location");
     if (location) this.#location = new URL(location, response.url).href;
@@ -189,6 +178,7 @@ class Connection extends EventTarget {
         if (state === "connected") resolve();
         else fail("The connection could not be made.");
       };
+      if (signal.aborted) fail("Stopped.");
       signal.addEventListener("abort", () => fail("Stopped."), { once: true });
       this.#peer.addEventListener("connectionstatechange", check);
       check();
@@ -225,7 +215,7 @@ class Connection extends EventTarget {
 
   async #poll() {
     const report = await this.#peer.getStats();
-    if (this.#closed) return;
+    if (this.#closing) return;
     let bytesReceived = 0;
     for (const entry of report.values()) {
       if (entry.type === "inbound-rtp") bytesReceived += entry.bytesReceived ?? 0;
@@ -251,6 +241,7 @@ export class Session extends EventTarget {
   #source;
   #connection = null;
   #stopping = new AbortController();
+  #running = Promise.resolve();
 
   /** @param source as `Connection.open` takes it */
   constructor(source) {
@@ -258,13 +249,23 @@ export class Session extends EventTarget {
     this.#source = source;
   }
 
-  async run() {
+  start() {
+    this.#running = this.#run();
+  }
+
+  /** Ends the session; resolves when the server has its place back. */
+  async stop() {
+    this.#stopping.abort();
+    await this.#running;
+  }
+
+  async #run() {
     const { signal } = this.#stopping;
     let failures = 0;
     while (!signal.aborted) {
       this.#state("connecting");
       const connection = this.#connect();
-      let why = "";
+      let why;
       let error = null;
       try {
         await connection.open(this.#source, signal);
@@ -272,15 +273,10 @@ export class Session extends EventTarget {
         this.#state("live");
         why = await Promise.race([connection.lost, aborted(signal)]);
       } catch (caught) {
-        if (!(caught instanceof ServerError) && !signal.aborted) {
-          connection.close();
-          this.#state("ended", { why: caught.message });
-          return;
-        }
         error = caught;
         why = caught.message;
       }
-      connection.close();
+      await connection.close();
       if (signal.aborted) return;
       if (error && !error.passing) {
         this.#state("ended", { why });
@@ -294,16 +290,6 @@ export class Session extends EventTarget {
 
   send(message) {
     this.#connection?.send(message);
-  }
-
-  async replaceAudio(track) {
-    this.#source = { ...this.#source, audio: track };
-    await this.#connection?.replaceAudio(track);
-  }
-
-  stop() {
-    this.#stopping.abort();
-    this.#connection?.close();
   }
 
   #connect() {
