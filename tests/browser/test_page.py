@@ -188,6 +188,17 @@ def test_stop_and_start_again_works(open_page: PageOpener, server: Server) -> No
     assert problems == []
 
 
+def test_another_face_can_be_chosen_during_a_call(open_page: PageOpener) -> None:
+    page = open_page()
+    page.locator("#faces").get_by_text("Anna").click()
+    start(page)
+    page.locator("#faces").get_by_text("Marco").click()
+    expect(page.locator("#source-name")).to_have_text("Marco")
+    page.locator("html[data-state='connecting']").wait_for(state="attached")
+    page.locator(LIVE).wait_for(state="attached")
+    expect(page.locator("#notice")).to_be_hidden()
+
+
 def test_the_strip_shows_live_figures(open_page: PageOpener) -> None:
     page = open_page()
     start(page)
