@@ -24,8 +24,8 @@ F64 = NDArray[np.float64]
 PATCH = (48, 36)  # width, height in pixels to which a mouth is reduced
 # The mouth in the units of LatentSync's face template, 75 x 100.
 BROWS_AND_NOSE = np.array([[17.0, 20.0], [58.0, 20.0], [37.5, 40.0]])
-MOUTH_CENTRE = np.array([37.5, 62.0])
-MOUTH_SIZE = np.array([28.0, 21.0])
+MOUTH_CENTRE = np.array([37.5, 71.0])
+MOUTH_SIZE = np.array([28.0, 22.0])
 
 
 @dataclass(frozen=True, slots=True)
