@@ -8,11 +8,13 @@ viewer. One unit is about 1.7 mm of a grown person's face.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from engine.media import F32
+Floats = NDArray[Any]  # float32 unless said otherwise; cv2's stubs promise less
 
 MIDLINE = 37.5  # x of the face's plane of symmetry
 
@@ -27,16 +29,16 @@ class Canvas:
     rows: int
     density: float
 
-    def grid(self) -> tuple[F32, F32]:
+    def grid(self) -> tuple[Floats, Floats]:
         """x relative to the midline and y, each float32 [rows, columns], at pixel centres."""
         x = self.x0 + np.arange(self.columns, dtype=np.float32) / self.density - MIDLINE
         y = self.y0 + np.arange(self.rows, dtype=np.float32) / self.density
         grid_x, grid_y = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
         return grid_x, grid_y
 
-    def pixel(self, x: float, y: float) -> tuple[float, float]:
-        """Pixel of a point whose x is relative to the midline."""
-        return (x + MIDLINE - self.x0) * self.density, (y - self.y0) * self.density
+    def origin(self) -> Floats:
+        """float64 [2]: what to add to points (x from the midline, y) before `density` scales."""
+        return np.asarray([MIDLINE - self.x0, -self.y0])
 
     def coarser(self, density: float) -> Canvas:
         """The same rectangle at another density, never cut short."""
@@ -50,7 +52,7 @@ class Canvas:
         )
 
 
-def noise(canvas: Canvas, cell: float, rng: np.random.Generator, octaves: int = 1) -> F32:
+def noise(canvas: Canvas, cell: float, rng: np.random.Generator, octaves: int = 1) -> Floats:
     """Smooth noise of unit variance, float32 [rows, columns]; `cell` is its grain in units."""
     total = np.zeros((canvas.rows, canvas.columns), np.float32)
     weight = 1.0
@@ -65,7 +67,7 @@ def noise(canvas: Canvas, cell: float, rng: np.random.Generator, octaves: int = 
     return total / float(total.std() + 1e-6)
 
 
-def blur(image: F32, sigma: float) -> F32:
+def blur(image: Floats, sigma: float) -> Floats:
     """Gaussian blur; a wide one is done at reduced size."""
     factor = max(1, int(sigma / 3))
     if factor == 1:
@@ -78,14 +80,12 @@ def blur(image: F32, sigma: float) -> F32:
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def smoothstep(low: float, high: float, value: F32) -> F32:
+def smoothstep(low: Floats | float, high: Floats | float, value: Floats) -> Floats:
     """0 below `low`, 1 above `high`, smooth between; falls when high < low."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t), np.float32)
 
 
-def bump(x: F32, y: F32, cx: float, cy: float, sx: float, sy: float) -> F32:
+def bump(x: Floats, y: Floats, cx: float, cy: float, sx: float, sy: float) -> Floats:
     """A Gaussian of height 1."""
-    return np.asarray(
-        np.exp(-0.5 * (((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2)), np.float32
-    )
+    return np.asarray(np.exp(-0.5 * (((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2)), np.float32)

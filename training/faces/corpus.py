@@ -106,13 +106,13 @@ def render_clip(identity: Identity, line: Line, rng: np.random.Generator) -> tup
     camera = grade(rng)[None]
     crops = np.stack(
         [
-            cv2.LUT(renderer.render(row, pose, error), camera)
+            np.asarray(cv2.LUT(renderer.render(row, pose, error), camera), np.uint8)
             for row, pose, error in zip(line.mouth, poses, jitter, strict=True)
         ]
     )
     other = head_motion(1, 1.0, rng)[0]
     at_rest = renderer.render(rest_mouth(1)[0], other, alignment_jitter(1, 1.0, rng)[0])
-    return crops, np.asarray(cv2.LUT(at_rest, camera))
+    return crops, np.asarray(cv2.LUT(at_rest, camera), np.uint8)
 
 
 def write_shard(folder: Path, index: int, clips: int, seed: int, shelf: SpeechShelf) -> int:

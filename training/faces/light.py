@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.media import F32
+from training.faces.canvas import Floats
 from training.faces.identity import Colour
 
 
@@ -56,16 +56,16 @@ class Light:
 
 
 def shade(
-    albedo: F32,
-    normal: tuple[F32, F32, F32],
+    albedo: Floats,
+    normal: tuple[Floats, Floats, Floats],
     light: Light,
     *,
-    occlusion: F32 | float = 1.0,
-    shadow: F32 | float = 1.0,
-    gloss: F32 | float = 0.3,
+    occlusion: Floats | float = 1.0,
+    shadow: Floats | float = 1.0,
+    gloss: Floats | float = 0.3,
     sharpness: float = 24.0,
     scatter: float = 0.5,
-) -> F32:
+) -> Floats:
     """Display colour 0..1, float32 [..., 3], of a lit surface.
 
     Args:
@@ -84,7 +84,7 @@ def shade(
     direct *= shadow
     fill = np.maximum((nx * light.fill[0] + ny * light.fill[1] + nz * light.fill[2]) + 0.3, 0) / 1.3
     up = 0.5 - 0.5 * ny
-    half = np.asarray(light.key) + (0.0, 0.0, 1.0)
+    half = np.asarray(light.key) + np.asarray([0.0, 0.0, 1.0])
     half /= np.linalg.norm(half)
     mirror = np.maximum(nx * half[0] + ny * half[1] + nz * half[2], 0.0)
     highlight = cv2.pow(np.ascontiguousarray(mirror, np.float32), sharpness)
@@ -103,13 +103,13 @@ def shade(
     return tone(out * light.exposure)
 
 
-def tone(linear: F32) -> F32:
+def tone(linear: Floats) -> Floats:
     """Display values 0..1 of linear light: a soft shoulder, then gamma 2."""
     bent = linear * (1.0 + linear * 0.12) / (1.0 + linear * 0.52)
     return np.asarray(np.sqrt(np.clip(bent, 0.0, 1.0)), np.float32)
 
 
-def normals(z: F32, density: float) -> tuple[F32, F32, F32]:
+def normals(z: Floats, density: float) -> tuple[Floats, Floats, Floats]:
     """Unit normals of a height field, from heights in units at `density` pixels a unit."""
     dx = cv2.Sobel(z, cv2.CV_32F, 1, 0, ksize=3, scale=density / 8)
     dy = cv2.Sobel(z, cv2.CV_32F, 0, 1, ksize=3, scale=density / 8)
@@ -117,7 +117,7 @@ def normals(z: F32, density: float) -> tuple[F32, F32, F32]:
     return -dx * length, -dy * length, length
 
 
-def cast_shadow(z: F32, density: float, light: Light, reach: float = 22.0) -> F32:
+def cast_shadow(z: Floats, density: float, light: Light, reach: float = 22.0) -> Floats:
     """0..1 share of the key light that arrives on a height field, soft-edged."""
     lx, ly, lz = light.key
     slope = lz / max(np.hypot(lx, ly), 1e-3)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.media import F32
+from training.faces.canvas import Floats
 from training.faces.identity import Identity
 from training.mouth import BITE, CLOSURE, OPENING, ROUNDING, TEETH, TONGUE, WIDTH
 
@@ -34,9 +34,10 @@ class MouthShape:
         bite: 0..1 lower lip under the upper teeth.
         teeth: 0..1 teeth shown.
         tongue: 0..1 tongue tip raised.
+        show: units that the upper incisors reach below the closed mouth's line.
     """
 
-    contours: F32
+    contours: Floats
     half: float
     corner_y: float
     drop: float
@@ -48,9 +49,10 @@ class MouthShape:
     bite: float
     teeth: float
     tongue: float
+    show: float
 
 
-def mouth_shape(identity: Identity, row: F32) -> MouthShape:
+def mouth_shape(identity: Identity, row: Floats) -> MouthShape:
     """The shape that one row of a mouth track gives to a face's mouth."""
     closure = float(np.clip(row[CLOSURE], 0, 1))
     bite = float(np.clip(row[BITE], 0, 1)) * (1 - closure)
@@ -130,4 +132,5 @@ def mouth_shape(identity: Identity, row: F32) -> MouthShape:
         bite=bite,
         teeth=teeth,
         tongue=tongue,
+        show=INCISOR_SHOW - 2.0 * rounding * (1 - teeth) * (1 - bite),
     )

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.media import F32
-from training.faces.canvas import MIDLINE, Canvas, bump, smoothstep
+from training.faces.canvas import MIDLINE, Canvas, Floats, bump, smoothstep
 from training.faces.identity import Identity
 from training.faces.lips import MouthShape
 
@@ -26,13 +25,13 @@ class SkinMotion:
     """
 
     canvas: Canvas
-    x: F32
-    y: F32
-    lateral: F32
-    undropped: F32
-    corner: F32
-    above: F32
-    cheek: F32
+    x: Floats
+    y: Floats
+    lateral: Floats
+    undropped: Floats
+    corner: Floats
+    above: Floats
+    cheek: Floats
     mouth_half: float
 
     @classmethod
@@ -66,7 +65,7 @@ class SkinMotion:
             half,
         )
 
-    def field(self, shape: MouthShape) -> F32:
+    def field(self, shape: MouthShape) -> Floats:
         """float32 [rows, columns, 2]: where the skin seen at a grid point lies at rest."""
         widened = shape.half - self.mouth_half
         amplitude = shape.drop * self.lateral
@@ -80,7 +79,7 @@ class SkinMotion:
         source_x = self.x - widened * self.corner
         return np.dstack([source_x, source_y])
 
-    def apply(self, field: F32, x: F32, y: F32) -> F32:
+    def apply(self, field: Floats, x: Floats, y: Floats) -> Floats:
         """float32 [..., 2]: where the skin seen at x, y lies at rest."""
         column = x + (MIDLINE - self.canvas.x0)
         row = y - self.canvas.y0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.media import F32
+from training.faces.canvas import Floats
 from training.faces.identity import Identity
 from training.faces.light import Light, shade, tone
 from training.faces.lips import COLUMNS, INCISOR_SHOW, REACH, MouthShape
@@ -30,9 +30,9 @@ class MouthPainter:
 
     identity: Identity
     light: Light
-    creases: F32
-    upper_teeth: F32
-    lower_teeth: F32
+    creases: Floats
+    upper_teeth: Floats
+    lower_teeth: Floats
 
     @classmethod
     def build(cls, identity: Identity, light: Light) -> MouthPainter:
@@ -49,7 +49,7 @@ class MouthPainter:
             _tooth_row(identity, 0.72, rng),
         )
 
-    def paint(self, skin: F32, x: F32, y: F32, shape: MouthShape, pixel: float) -> None:
+    def paint(self, skin: Floats, x: Floats, y: Floats, shape: MouthShape, pixel: float) -> None:
         """Paint the mouth into `skin`.
 
         Args:
@@ -93,7 +93,13 @@ class MouthPainter:
         self._seam(skin, x, y, s, shape, inner_up, inner_down, within)
 
     def _shade_skin(
-        self, skin: F32, x: F32, y: F32, shape: MouthShape, outer_up: F32, outer_down: F32
+        self,
+        skin: Floats,
+        x: Floats,
+        y: Floats,
+        shape: MouthShape,
+        outer_up: Floats,
+        outer_down: Floats,
     ) -> None:
         """Shadow under the lower lip, light rim over the upper one, dark corners."""
         below = np.maximum(y - outer_down, 0.0)
@@ -104,27 +110,36 @@ class MouthPainter:
         dark -= 0.075 * np.exp(-(((above - 0.8) / 0.6) ** 2)) * side
         ax = np.abs(x)
         corner = np.exp(-(((ax - shape.half - 0.5) / 1.5) ** 2 + ((y - shape.corner_y) / 1.7) ** 2))
-        strength = 0.20 + 0.22 * shape.press + 0.10 * max(shape.half / self.identity.mouth_half - 1, 0)
+        strength = (
+            0.20 + 0.22 * shape.press + 0.10 * max(shape.half / self.identity.mouth_half - 1, 0)
+        )
         dark += strength * corner
         spread = np.clip((shape.half / self.identity.mouth_half - 1) / 0.19, -1, 1)
         if abs(spread) > 0.02:
             fold = ax - shape.half - 4.6 - 0.16 * (y + 4.0)
             zone = np.exp(-(((y + 2.0) / 8.0) ** 2))
-            dark += spread * 0.15 * (np.exp(-((fold / 1.3) ** 2)) - 0.5 * np.exp(-(((fold - 2.6) / 2) ** 2))) * zone
+            dark += (
+                spread
+                * 0.15
+                * (np.exp(-((fold / 1.3) ** 2)) - 0.5 * np.exp(-(((fold - 2.6) / 2) ** 2)))
+                * zone
+            )
         if shape.press > 0.02:
             puckers = np.exp(-(((y - outer_down - 3.4) / 1.6) ** 2)) * side
             dark += 0.09 * shape.press * puckers
         light = 1.0 - dark
-        skin[..., 0] *= light ** 0.85
+        skin[..., 0] *= light**0.85
         skin[..., 1] *= light
         skin[..., 2] *= light
 
-    def _lip(self, s: F32, column: F32, depth: F32, shape: MouthShape, upper: bool) -> F32:
+    def _lip(
+        self, s: Floats, column: Floats, depth: Floats, shape: MouthShape, upper: bool
+    ) -> Floats:
         """Display colour of a lip; `depth` is 0 at its outer edge and 1 at its inner."""
         identity = self.identity
         row = np.full_like(s, 0.0 if upper else 1.0)
         crease = cv2.remap(self.creases, column, row, cv2.INTER_LINEAR)
-        crease *= np.sin(np.pi * np.clip(depth, 0, 1)) * (1 - 0.5 * shape.press)
+        crease = crease * np.sin(np.pi * np.clip(depth, 0, 1)) * (1 - 0.5 * shape.press)
         bulge = 1.0 + 0.25 * shape.bulge
         if upper:  # concave at the bow, then turns down and under
             tilt = -0.10 + (1.25 * depth - 0.25) * bulge
@@ -155,14 +170,14 @@ class MouthPainter:
 
     def _seam(
         self,
-        skin: F32,
-        x: F32,
-        y: F32,
-        s: F32,
+        skin: Floats,
+        x: Floats,
+        y: Floats,
+        s: Floats,
         shape: MouthShape,
-        inner_up: F32,
-        inner_down: F32,
-        within: F32,
+        inner_up: Floats,
+        inner_down: Floats,
+        within: Floats,
     ) -> None:
         """The dark line where lips meet and the shadow that lips throw on each other."""
         gap = inner_down - inner_up
@@ -174,8 +189,14 @@ class MouthPainter:
         skin *= 1 - dark[..., None] * np.asarray([0.82, 0.93, 0.90], np.float32)
 
     def _cavity(
-        self, x: F32, y: F32, s: F32, shape: MouthShape, inner_up: F32, inner_down: F32
-    ) -> F32:
+        self,
+        x: Floats,
+        y: Floats,
+        s: Floats,
+        shape: MouthShape,
+        inner_up: Floats,
+        inner_down: Floats,
+    ) -> Floats:
         """Display colour of what is seen between the lips."""
         light = self.light
         level = light.exposure * (
@@ -213,12 +234,13 @@ class MouthPainter:
         for upper in (False, True):
             rows = self.upper_teeth if upper else self.lower_teeth
             looked_up = cv2.remap(rows, column, zero, cv2.INTER_LINEAR)
-            value, edge, gum = cv2.split(looked_up)
+            bright, edge, gum = cv2.split(looked_up)
             if upper:
-                rim = INCISOR_SHOW - edge
+                rim = shape.show - edge
                 cover = np.clip((rim - y) / 0.30 + 0.5, 0, 1)
                 body = np.clip((rim - y) / 7.5, 0, 1)
                 lit = (0.42 + 0.58 * shadow_of_lip) * (0.92 + 0.08 * body)
+                lit *= 1 - 0.2 * (INCISOR_SHOW - shape.show)
                 gums = np.clip((rim - 8.6 + gum - y) / 0.6, 0, 1)
             else:
                 rim = lower_edge + edge
@@ -226,20 +248,20 @@ class MouthPainter:
                 reach = np.clip((inner_down - y) / 1.4, 0, 1)
                 lit = (0.50 + 0.22 * shadow_of_lip) * (0.6 + 0.4 * reach)
                 gums = np.clip((y - rim - 7.0 - gum) / 0.6, 0, 1)
-            value = value * lit * side * (0.80 + 0.20 * shape.teeth)
+            bright = bright * lit * side * (0.80 + 0.20 * shape.teeth)
             tooth = np.empty_like(colour)
             tint = self.identity.teeth_tint
             for c, (part, pink) in enumerate(zip(tint, (0.42, 0.16, 0.15), strict=True)):
-                tooth[..., c] = level * value * (0.60 * part * (1 - gums) + pink * gums)
+                tooth[..., c] = level * bright * (0.74 * part * (1 - gums) + pink * gums)
             _lay(colour, tooth, cover)
         return tone(colour)
 
 
-def _lay(below: F32, colour: F32, cover: F32) -> None:
+def _lay(below: Floats, colour: Floats, cover: Floats) -> None:
     below += (colour - below) * cover[..., None]
 
 
-def _box(cover: F32) -> tuple[slice, slice]:
+def _box(cover: Floats) -> tuple[slice, slice]:
     """The smallest rectangle with all of `cover`, one pixel at least."""
     rows = np.flatnonzero(cover.max(1) > 0)
     columns = np.flatnonzero(cover.max(0) > 0)
@@ -248,7 +270,7 @@ def _box(cover: F32) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _tooth_row(identity: Identity, scale: float, rng: np.random.Generator) -> F32:
+def _tooth_row(identity: Identity, scale: float, rng: np.random.Generator) -> Floats:
     """float32 [1, _TOOTH_SAMPLES, 3]: brightness, shortening and gum line along x."""
     x = np.linspace(-REACH, REACH, _TOOTH_SAMPLES)
     bright = np.full(_TOOTH_SAMPLES, 0.2)

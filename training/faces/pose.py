@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.media import F32
-from training.faces.canvas import MIDLINE, Canvas, blur
+from training.faces.canvas import MIDLINE, Canvas, Floats, blur
 from training.faces.identity import Identity
 from training.faces.relief import Relief
 
@@ -29,13 +28,13 @@ class Pose:
     dy: float = 0.0
     scale: float = 1.0
 
-    def rotation(self) -> F32:
+    def rotation(self) -> Floats:
         """[2, 3]: picture x and y of a point of the head, before roll, scale and shift."""
         cy, sy = np.cos(self.yaw), np.sin(self.yaw)
         cp, sp = np.cos(self.pitch), np.sin(self.pitch)
         return np.asarray([[cy, 0.0, sy], [-sp * sy, cp, sp * cy]], np.float32)
 
-    def plane(self) -> F32:
+    def plane(self) -> Floats:
         """[2, 3] similarity in the picture, about the pivot: roll, scale, shift."""
         c, s = self.scale * np.cos(self.roll), self.scale * np.sin(self.roll)
         px, py = PIVOT[0], PIVOT[1]
@@ -48,7 +47,7 @@ class Pose:
         )
 
 
-def project(pose: Pose, points: F32) -> F32:
+def project(pose: Pose, points: Floats) -> Floats:
     """Picture positions [n, 2] in units of points [n, 3], x relative to the midline."""
     pivot = np.asarray(PIVOT, np.float32)
     turned = (points - pivot) @ pose.rotation().T + pivot[:2]
@@ -56,7 +55,7 @@ def project(pose: Pose, points: F32) -> F32:
     return np.asarray(turned @ plane[:, :2].T + plane[:, 2], np.float32)
 
 
-def fit_similarity(source: F32, target: F32) -> F32:
+def fit_similarity(source: Floats, target: Floats) -> Floats:
     """[2, 3] least-squares similarity that takes points [n, 2] to points [n, 2]."""
     ms, mt = source.mean(0), target.mean(0)
     a, b = source - ms, target - mt
@@ -67,7 +66,7 @@ def fit_similarity(source: F32, target: F32) -> F32:
     return np.concatenate([rotation, (mt - rotation @ ms)[:, None]], axis=1).astype(np.float32)
 
 
-def invert(affine: F32) -> F32:
+def invert(affine: Floats) -> Floats:
     """The inverse of a [2, 3] affine."""
     return np.asarray(cv2.invertAffineTransform(affine), np.float32)
 
@@ -77,7 +76,7 @@ class Depth:
     """A smooth height map to look up while undoing a pose."""
 
     canvas: Canvas
-    z: F32
+    z: Floats
 
     @classmethod
     def of(cls, relief: Relief, canvas: Canvas, density: float = 2.0) -> Depth:
@@ -88,19 +87,19 @@ class Depth:
         y = (np.arange(small.rows, dtype=np.float32) * step)[:, None].repeat(small.columns, 1)
         return cls(small, cv2.remap(soft, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
-    def at(self, x: F32, y: F32) -> F32:
+    def at(self, x: Floats, y: Floats) -> Floats:
         canvas = self.canvas
         column = (x + (MIDLINE - canvas.x0)) * canvas.density
         row = (y - canvas.y0) * canvas.density
         return cv2.remap(self.z, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-    def anchors(self, identity: Identity) -> F32:
+    def anchors(self, identity: Identity) -> Floats:
         """[3, 3]: the two brow centres and the nose in space."""
         flat = np.asarray(identity.points, np.float32)
         z = self.at(flat[:, :1].copy(), flat[:, 1:].copy())
         return np.concatenate([flat, z], axis=1).astype(np.float32)
 
-    def unpose(self, pose: Pose, u: F32, v: F32) -> tuple[F32, F32]:
+    def unpose(self, pose: Pose, u: Floats, v: Floats) -> tuple[Floats, Floats]:
         """Face-plane x, y seen at u, v, where u, v already have `pose.plane` undone."""
         r = pose.rotation()
         px, py, pz = PIVOT

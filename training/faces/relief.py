@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from engine.media import F32
-from training.faces.canvas import Canvas, blur, bump, noise, smoothstep
+from training.faces.canvas import Canvas, Floats, blur, bump, noise, smoothstep
 from training.faces.identity import Identity
 
 HEAD_DEPTH = 40.0  # from the cheekbones' outline to the front of the face
@@ -42,12 +41,12 @@ class Relief:
         neck_z: the same of the neck and shoulders behind the chin.
     """
 
-    z: F32
-    inside: F32
-    neck_z: F32
+    z: Floats
+    inside: Floats
+    neck_z: Floats
 
 
-def outline_radius(identity: Identity, x: F32, y: F32) -> tuple[F32, F32]:
+def outline_radius(identity: Identity, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Distance from the head's centre over the outline's, and the sine of the angle (down = 1)."""
     rows = []
     stretch = (identity.chin_y - 87.0) / 40.0
@@ -98,7 +97,7 @@ def build_relief(identity: Identity, canvas: Canvas) -> Relief:
     return Relief(z.astype(np.float32), inside, neck.astype(np.float32))
 
 
-def _skull(identity: Identity, x: F32, ax: F32, y: F32) -> F32:
+def _skull(identity: Identity, x: Floats, ax: Floats, y: Floats) -> Floats:
     brow = identity.brow_y + 2.0
     male = identity.masculine
     z = (1.1 + 1.6 * male) * bump(ax, y, 14.0, brow, 9.0, 4.0)
@@ -115,7 +114,7 @@ def _skull(identity: Identity, x: F32, ax: F32, y: F32) -> F32:
     return np.asarray(z, np.float32)
 
 
-def _nose(identity: Identity, x: F32, ax: F32, y: F32) -> F32:
+def _nose(identity: Identity, x: Floats, ax: Floats, y: Floats) -> Floats:
     base = identity.nose_base
     top = identity.brow_y + 6.0
     along = np.clip((y - top) / (base - 3.0 - top), 0.0, 1.0)
@@ -137,7 +136,7 @@ def _nose(identity: Identity, x: F32, ax: F32, y: F32) -> F32:
     return np.asarray(z, np.float32)
 
 
-def fold_distance(identity: Identity, ax: F32, y: F32) -> tuple[F32, F32]:
+def fold_distance(identity: Identity, ax: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Signed distance across the nasolabial fold (outside positive) and 0..1 along it."""
     start_y, end_y = identity.nose_base - 4.0, identity.mouth_y + 4.0
     along = np.clip((y - start_y) / (end_y - start_y), 0.0, 1.0)
@@ -147,7 +146,7 @@ def fold_distance(identity: Identity, ax: F32, y: F32) -> tuple[F32, F32]:
     return np.asarray(across, np.float32), within
 
 
-def _lower_face(identity: Identity, x: F32, ax: F32, y: F32) -> F32:
+def _lower_face(identity: Identity, x: Floats, ax: Floats, y: Floats) -> Floats:
     mouth, base, chin = identity.mouth_y, identity.nose_base, identity.chin_y
     z = 3.4 * bump(x, y, 0.0, mouth - 1.0, 13.5, 9.0)
     across, within = fold_distance(identity, ax, y)

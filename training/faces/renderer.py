@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 
 from engine.media import F32, U8
-from training.faces.canvas import MIDLINE, Canvas
-from training.faces.hair import grow_beard
+from training.faces.canvas import MIDLINE, Canvas, Floats
+from training.faces.hair import grow_hair
 from training.faces.identity import Identity
 from training.faces.light import Light
 from training.faces.lips import REACH, mouth_shape
 from training.faces.motion import SkinMotion
 from training.faces.mouth_paint import MouthPainter
 from training.faces.pose import Depth, Pose, fit_similarity, invert, project
-from training.faces.skin import paint_layers
+from training.faces.skin import flatten, paint_layers
 
 CROP_PIXELS: Final = 128
 CROP_X0, CROP_Y0, CROP_UNITS = 8.5, 41.0, 58.0  # the square of template units in a crop
@@ -49,10 +49,8 @@ class CropRenderer:
         columns, rows = int(88 * density), int(98 * density)
         canvas = Canvas(MIDLINE - 44.0, 14.0, columns, rows, density)
         layers = paint_layers(identity, light, canvas)
-        grow_beard(layers, identity, light, canvas)
-        cover = layers.cover[..., None]
-        picture = layers.behind * (1 - cover) + layers.head * cover
-        texture = np.clip(picture * 255.0 + 0.5, 0, 255).astype(np.uint8)
+        grow_hair(layers, identity, light, canvas)
+        texture = flatten(layers)
         depth = Depth.of(layers.relief, canvas)
         return cls(
             identity,
@@ -78,7 +76,7 @@ class CropRenderer:
         start = (0.5 * _LOOSE / _OVER - 0.5) * CROP_UNITS / CROP_PIXELS
         line = start + step * np.arange(size, dtype=np.float32)
         u, v = np.meshgrid(line + CROP_X0, line + CROP_Y0)
-        x, y = _transform(affine, u, v)
+        x, y = transform(affine, u, v)
         x, y = self.depth.unpose(pose, x, y)
         shape = mouth_shape(self.identity, mouth_row)
         source = self.motion.apply(self.motion.field(shape), x, y)
@@ -86,16 +84,17 @@ class CropRenderer:
         full = CROP_PIXELS * _OVER
         both = cv2.resize(both, (full, full), interpolation=cv2.INTER_LINEAR)
         density, canvas = self.canvas.density, self.canvas
-        skin = cv2.remap(
+        looked_up = cv2.remap(
             self.texture,
             (both[..., 2] + (MIDLINE - canvas.x0)) * density,
             (both[..., 3] - canvas.y0) * density,
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
+        skin = np.asarray(looked_up, np.uint8)
         paint_mouth(skin, both[..., 0], both[..., 1], self.painter, mouth_row, 1.0 / density)
         return np.asarray(
-            cv2.resize(skin, (CROP_PIXELS, CROP_PIXELS), interpolation=cv2.INTER_AREA)
+            cv2.resize(skin, (CROP_PIXELS, CROP_PIXELS), interpolation=cv2.INTER_AREA), np.uint8
         )
 
 
@@ -113,7 +112,7 @@ def crop_affine(anchors: F32, pose: Pose, jitter: Pose | None = None) -> F32:
 
 
 def paint_mouth(
-    skin: U8, x: F32, y: F32, painter: MouthPainter, mouth_row: F32, pixel: float
+    skin: U8, x: Floats, y: Floats, painter: MouthPainter, mouth_row: F32, pixel: float
 ) -> None:
     """Paint the mouth into uint8 `skin` wherever x, y (face plane) come near it."""
     identity = painter.identity
@@ -134,7 +133,8 @@ def paint_mouth(
     skin[area] = np.clip(patch * 255.0 + 0.5, 0, 255).astype(np.uint8)
 
 
-def _transform(affine: F32, u: F32, v: F32) -> tuple[F32, F32]:
+def transform(affine: F32, u: F32, v: F32) -> tuple[F32, F32]:
+    """The affine [2, 3] of points u, v, as x relative to the midline where it says so."""
     x = affine[0, 0] * u + affine[0, 1] * v + affine[0, 2]
     y = affine[1, 0] * u + affine[1, 1] * v + affine[1, 2]
     return x.astype(np.float32), y.astype(np.float32)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.media import F32
-from training.faces.canvas import Canvas, blur, bump, noise, smoothstep
+from engine.media import U8
+from training.faces.canvas import Canvas, Floats, blur, bump, noise, smoothstep
 from training.faces.identity import Identity
 from training.faces.light import Light, cast_shadow, normals, shade, tone
 from training.faces.relief import Relief, build_relief
@@ -16,18 +16,20 @@ from training.faces.relief import Relief, build_relief
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Static layers of one face under one light, all float32 [rows, columns(, 3)].
+    """Static layers of one face under one light, back to front.
 
     Attributes:
-        head: display colour of the head, lips left out.
-        cover: 0..1 where the head is.
-        behind: display colour of neck, clothing and backdrop.
+        backdrop: uint8 [rows, columns, 3], display colours.
+        back: uint8 [rows, columns, 4], colours multiplied by cover: hair behind the neck.
+        body: the same of neck and clothing.
+        head: the same of the head, lips and eyes left out.
         relief: heights, for parallax.
     """
 
-    head: F32
-    cover: F32
-    behind: F32
+    backdrop: U8
+    back: U8
+    body: U8
+    head: U8
     relief: Relief
 
 
@@ -62,11 +64,39 @@ def paint_layers(identity: Identity, light: Light, canvas: Canvas) -> Layers:
     nostril = blur(np.sqrt(nostril).astype(np.float32), 0.4 * density)
     head *= 1 - nostril[..., None] * np.asarray([0.62, 0.75, 0.78], np.float32)
     cover = smoothstep(1.0 + 0.010, 1.0 - 0.012, relief.inside)
-    behind = _behind(identity, light, canvas, relief, rng)
-    return Layers(head.astype(np.float32), cover, behind, relief)
+    backdrop = np.clip(_backdrop(light, canvas, rng) * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    body, body_cover = _body(identity, light, canvas, relief, rng)
+    return Layers(
+        backdrop,
+        np.zeros((*z.shape, 4), np.uint8),
+        premultiply(body, body_cover),
+        premultiply(head, cover),
+        relief,
+    )
 
 
-def skin_albedo(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> F32:
+def premultiply(colour: Floats, cover: Floats) -> U8:
+    """uint8 [..., 4]: display colours times cover, and cover."""
+    both = np.concatenate([colour * cover[..., None], cover[..., None]], axis=2)
+    return np.clip(both * 255.0 + 0.5, 0, 255).astype(np.uint8)
+
+
+def flatten(layers: Layers) -> U8:
+    """uint8 [rows, columns, 3]: the layers on top of each other."""
+    picture = layers.backdrop
+    for layer in (layers.back, layers.body, layers.head):
+        picture = lay_over(picture, layer)
+    return picture
+
+
+def lay_over(below: U8, layer: U8) -> U8:
+    """`below` [..., 3] under a premultiplied `layer` [..., 4]."""
+    through = cv2.cvtColor(255 - layer[..., 3], cv2.COLOR_GRAY2RGB)
+    dimmed = cv2.multiply(below, through, scale=1.0 / 255.0)
+    return np.asarray(cv2.add(dimmed, np.ascontiguousarray(layer[..., :3])))
+
+
+def skin_albedo(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> Floats:
     """Linear colour of bare skin with its red and dark zones, freckles and beard shadow."""
     x, y = canvas.grid()
     ax = np.abs(x)
@@ -101,7 +131,7 @@ def skin_albedo(identity: Identity, canvas: Canvas, rng: np.random.Generator) ->
     return albedo
 
 
-def beard_zone(identity: Identity, x: F32, y: F32) -> F32:
+def beard_zone(identity: Identity, x: Floats, y: Floats) -> Floats:
     """0..1 where a full beard grows on jaw and chin, without the moustache."""
     ax = np.abs(x)
     mouth = identity.mouth_y
@@ -113,7 +143,7 @@ def beard_zone(identity: Identity, x: F32, y: F32) -> F32:
     return np.maximum(zone, 0.8 * tuft)
 
 
-def moustache_zone(identity: Identity, x: F32, y: F32) -> F32:
+def moustache_zone(identity: Identity, x: Floats, y: Floats) -> Floats:
     """0..1 where the moustache grows, down to beside the corners of the mouth."""
     ax = np.abs(x)
     mouth, base = identity.mouth_y, identity.nose_base
@@ -121,10 +151,10 @@ def moustache_zone(identity: Identity, x: F32, y: F32) -> F32:
     half = 2.9 * smoothstep(identity.mouth_half + 5.0, identity.mouth_half - 3.0, ax)
     zone = smoothstep(half + 1.0, half - 1.4, np.abs(y - centre))
     side = bump(ax, y, identity.mouth_half + 3.2, mouth + 4.0, 1.8, 5.0)
-    return np.maximum(zone * smoothstep(0.0, 1.2, ax), 0.8 * side)
+    return np.asarray(np.maximum(zone * smoothstep(0.0, 1.2, ax), 0.8 * side))
 
 
-def _wrinkles(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> F32:
+def _wrinkles(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> Floats:
     """Small heights of lines at eyes, forehead and mouth, deeper with age."""
     x, y = canvas.grid()
     ax = np.abs(x)
@@ -145,7 +175,7 @@ def _wrinkles(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> F
     return np.asarray(0.16 * identity.age**1.3 * total, np.float32)
 
 
-def _occlusion(z: F32, density: float) -> F32:
+def _occlusion(z: Floats, density: float) -> Floats:
     """0..1 share of the sky seen, from how deep a place lies below its surroundings."""
     total = np.zeros_like(z)
     for radius, weight in ((1.2, 0.30), (3.0, 0.16), (7.0, 0.06)):
@@ -153,28 +183,31 @@ def _occlusion(z: F32, density: float) -> F32:
     return np.asarray(np.exp(-total * 1.25), np.float32)
 
 
-def _behind(
-    identity: Identity, light: Light, canvas: Canvas, relief: Relief, rng: np.random.Generator
-) -> F32:
+def _backdrop(light: Light, canvas: Canvas, rng: np.random.Generator) -> Floats:
     x, y = canvas.grid()
-    ax = np.abs(x)
-    density = canvas.density
     top, bottom = (np.asarray(c, np.float32) for c in light.background)
     share = np.clip((y + 40.0) / 150.0 + 0.12 * noise(canvas, 30.0, rng), 0, 1)[..., None]
     backdrop = top * (1 - share) + bottom * share
     glow = bump(x, y, -25 * np.sign(light.key[0]), 20.0, 60.0, 60.0)[..., None]
-    backdrop = backdrop * (0.85 + 0.35 * glow)
-    picture = tone(backdrop.astype(np.float32) * 1.1)
+    return tone((backdrop * (0.93 + 0.38 * glow)).astype(np.float32))
 
+
+def _body(
+    identity: Identity, light: Light, canvas: Canvas, relief: Relief, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Display colour and cover of neck and clothing."""
+    x, y = canvas.grid()
+    ax = np.abs(x)
+    density = canvas.density
     chin = identity.chin_y
     neck = relief.neck_z
     neck_half = 22.5 * (0.9 + 0.2 * identity.masculine)
-    skin = np.broadcast_to(np.asarray(identity.skin, np.float32) * 0.92, (*x.shape, 3))
+    skin = np.broadcast_to(np.asarray(identity.skin, np.float32) * 0.84, (*x.shape, 3))
     skin = skin * (1 + 0.04 * noise(canvas, 8.0, rng, 3))[..., None]
     jaw_line = chin - 0.021 * ax**2
     under = y - jaw_line
-    shadow = 0.25 + 0.75 * smoothstep(3.0, 22.0, under - 6.0 * light.key[0] * x / 20.0)
-    occlusion = 0.30 + 0.70 * smoothstep(-2.0, 20.0, under)
+    shadow = 0.15 + 0.70 * smoothstep(3.0, 26.0, under - 6.0 * light.key[0] * x / 20.0)
+    occlusion = 0.30 + 0.60 * smoothstep(-2.0, 22.0, under)
     throat = shade(
         skin.astype(np.float32),
         normals(neck, density),
@@ -186,8 +219,7 @@ def _behind(
         scatter=1.0,
     )
     neck_edge = neck_half + smoothstep(92.0, 118.0, y) ** 2 * 26.0
-    neck_cover = (smoothstep(0.5, -0.5, ax - neck_edge) * smoothstep(30.0, 34.0, y))[..., None]
-    picture = picture * (1 - neck_cover) + throat * neck_cover
+    neck_cover = smoothstep(0.5, -0.5, ax - neck_edge) * smoothstep(30.0, 34.0, y)
 
     slope = 104.0 - 0.10 * np.maximum(ax - 20, 0) + 0.018 * np.maximum(ax - 26.0, 0) ** 1.7
     collar = 103.0 + 9.0 * (1 - np.clip(ax / 23.0, 0, 1) ** 2)
@@ -204,51 +236,6 @@ def _behind(
         shadow=0.4 + 0.6 * smoothstep(0.0, 16.0, y - collar),
     )
     edge = np.where(ax < 23.0, collar, slope)
-    cloth_cover = smoothstep(-0.4, 0.4, y - edge)[..., None]
-    return np.asarray(picture * (1 - cloth_cover) + cloth_colour * cloth_cover, np.float32)
-
-
-def strokes(
-    image: F32,
-    canvas: Canvas,
-    starts: F32,
-    directions: F32,
-    lengths: F32,
-    colours: F32,
-    width: float,
-) -> None:
-    """Hairs drawn into `image` (display colours 0..1): curved antialiased lines.
-
-    Args:
-        starts: [n, 2] in units, x relative to the midline.
-        directions: [n, 2, 2] unit vectors at root and tip.
-        lengths: [n, 1] in units.
-        colours: [n, 3].
-        width: in units.
-    """
-    shift = 4
-    thickness = max(1, round(width * canvas.density))
-    t = np.linspace(0.0, 1.0, 5)[:, None, None]
-    heading = directions[:, 0][None] * (1 - t) + directions[:, 1][None] * t
-    steps = np.cumsum(heading, axis=0) / len(t)
-    points = starts[None] + np.concatenate([np.zeros_like(steps[:1]), steps]) * lengths[None]
-    points[..., 0] = (points[..., 0] + 37.5 - canvas.x0) * canvas.density
-    points[..., 1] = (points[..., 1] - canvas.y0) * canvas.density
-    fixed = np.ascontiguousarray(
-        np.round(points * (1 << shift)).astype(np.int32).transpose(1, 0, 2)
-    )
-    scaled = np.clip(colours * 255.0, 0, 255)
-    layer = np.clip(image * 255.0 + 0.5, 0, 255).astype(np.uint8)
-    for path, colour in zip(fixed, scaled, strict=True):
-        cv2.polylines(
-            layer,
-            [path.reshape(-1, 1, 2)],
-            False,
-            tuple(float(v) for v in colour),
-            thickness,
-            cv2.LINE_AA,
-            shift,
-        )
-    drawn = layer.astype(np.float32) / 255.0
-    touched = np.abs(drawn - image).max(axis=2, keepdims=True) > 0.006
-    image[...] = np.where(touched, drawn, image)
+    cloth_cover = smoothstep(-0.4, 0.4, y - edge)
+    share = cloth_cover[..., None]
+    return throat * (1 - share) + cloth_colour * share, np.maximum(neck_cover, cloth_cover)

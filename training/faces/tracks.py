@@ -15,7 +15,7 @@ def smooth_walk(frames: int, sigma_frames: float, rng: np.random.Generator) -> F
     margin = int(4 * sigma_frames) + 1
     white = rng.standard_normal(frames + 2 * margin)
     walk = gaussian_filter1d(white, sigma_frames)[margin:-margin]
-    return (walk * np.sqrt(2 * np.sqrt(np.pi) * sigma_frames)).astype(np.float32)
+    return np.asarray(walk * np.sqrt(2 * np.sqrt(np.pi) * sigma_frames), np.float32)
 
 
 def head_motion(frames: int, amount: float, rng: np.random.Generator) -> list[Pose]:
@@ -65,11 +65,11 @@ def babble_track(frames: int, rng: np.random.Generator) -> F32:
         at += length
         if rng.random() < 0.12:
             at += int(rng.integers(4, 16))
-    return gaussian_filter1d(keys, 0.9, axis=0).astype(np.float32)
+    return np.asarray(gaussian_filter1d(keys, 0.9, axis=0), np.float32)
 
 
 def _random_shape(rng: np.random.Generator) -> F32:
-    row = rest_mouth(1)[0]
+    row = np.asarray(rest_mouth(1)[0])
     kind = rng.integers(7)
     if kind == 0:
         row[CLOSURE] = rng.uniform(0.7, 1.0)
