@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from engine.errors import MediaError, VideoFormatError
 from engine.media import F32, FPS, SAMPLE_RATE_HZ, U8, Picture
@@ -175,21 +174,22 @@ class SoundFile:
         self.seconds: float | None = seconds
         """Length by the file's own word, for progress only."""
 
-    def pieces(self) -> Iterator[tuple[F32, NDArray[np.float32]]]:
+    def pieces(self) -> Iterator[tuple[F32, F32]]:
         """(16 kHz mono float32 [n], 48 kHz float32 [channels, m]) piece by piece.
+
+        Both have the exact length of the file, rounded up to a sample.
 
         Raises:
             MediaError: the file cannot be decoded.
         """
-        layout = "mono" if self.channels == 1 else "stereo"
-        speech = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE_HZ)
-        sound = av.AudioResampler(format="fltp", layout=layout, rate=SOUND_RATE_HZ)
+        speech = _Resampler(1, SAMPLE_RATE_HZ)
+        sound = _Resampler(self.channels, SOUND_RATE_HZ)
         with self._opened() as container:
             try:
                 for frame in container.decode(container.streams.audio[0]):
                     frame.pts = None
-                    yield _resampled(speech, frame, 1)[0], _resampled(sound, frame, self.channels)
-                yield _resampled(speech, None, 1)[0], _resampled(sound, None, self.channels)
+                    yield speech.push(frame)[0], sound.push(frame)
+                yield speech.finish()[0], sound.finish()
             except av.FFmpegError as error:
                 raise MediaError(f"{self.path}: expected sound, {_reason(error)}") from error
 
@@ -258,7 +258,7 @@ class Mp4Writer:
         self._frames += 1
         self._container.mux(self._video.encode(frame))
 
-    def add_sound(self, samples: NDArray[np.float32]) -> None:
+    def add_sound(self, samples: F32) -> None:
         """Appends 48 kHz sound, float32 [channels, n]."""
         if samples.shape[1] == 0:
             return
@@ -280,11 +280,35 @@ class Mp4Writer:
         self._container.mux(self._sound.encode(None))
 
 
-def _resampled(
-    resampler: av.AudioResampler, frame: av.AudioFrame | None, channels: int
-) -> NDArray[np.float32]:
-    parts = [part.to_ndarray() for part in resampler.resample(frame)]
-    return np.concatenate([np.zeros((channels, 0), np.float32), *parts], axis=1)
+class _Resampler:
+    """Sound at another rate whose length is exactly the input's."""
+
+    def __init__(self, channels: int, rate: int) -> None:
+        layout = "mono" if channels == 1 else "stereo"
+        self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+        self._channels = channels
+        self._rate = rate
+        self._seconds = Fraction(0)
+        self._given = 0
+
+    def push(self, frame: av.AudioFrame) -> F32:
+        self._seconds += Fraction(frame.samples, frame.sample_rate)
+        return self._take(frame)
+
+    def finish(self) -> F32:
+        """What the filter still holds, cut or padded to the exact length."""
+        missing = max(math.ceil(self._seconds * self._rate) - self._given, 0)
+        tail = self._take(None)[:, :missing]
+        silence = np.zeros((self._channels, missing - tail.shape[1]), np.float32)
+        return np.concatenate([tail, silence], axis=1)
+
+    def _take(self, frame: av.AudioFrame | None) -> F32:
+        parts = [
+            np.asarray(part.to_ndarray(), np.float32) for part in self._resampler.resample(frame)
+        ]
+        taken = np.concatenate([np.zeros((self._channels, 0), np.float32), *parts], axis=1)
+        self._given += taken.shape[1]
+        return taken
 
 
 def _evened(frame: av.VideoFrame) -> U8:
