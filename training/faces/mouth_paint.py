@@ -234,7 +234,7 @@ class MouthPainter:
         for upper in (False, True):
             rows = self.upper_teeth if upper else self.lower_teeth
             looked_up = cv2.remap(rows, column, zero, cv2.INTER_LINEAR)
-            bright, edge, gum = cv2.split(looked_up)
+            shine, edge, gum = cv2.split(looked_up)
             if upper:
                 rim = shape.show - edge
                 cover = np.clip((rim - y) / 0.30 + 0.5, 0, 1)
@@ -248,11 +248,11 @@ class MouthPainter:
                 reach = np.clip((inner_down - y) / 1.4, 0, 1)
                 lit = (0.50 + 0.22 * shadow_of_lip) * (0.6 + 0.4 * reach)
                 gums = np.clip((y - rim - 7.0 - gum) / 0.6, 0, 1)
-            bright = bright * lit * side * (0.80 + 0.20 * shape.teeth)
+            shine = shine * lit * side * (0.80 + 0.20 * shape.teeth)
             tooth = np.empty_like(colour)
             tint = self.identity.teeth_tint
             for c, (part, pink) in enumerate(zip(tint, (0.42, 0.16, 0.15), strict=True)):
-                tooth[..., c] = level * bright * (0.74 * part * (1 - gums) + pink * gums)
+                tooth[..., c] = level * shine * (0.74 * part * (1 - gums) + pink * gums)
             _lay(colour, tooth, cover)
         return tone(colour)
 

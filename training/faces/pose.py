@@ -55,17 +55,6 @@ def project(pose: Pose, points: Floats) -> Floats:
     return np.asarray(turned @ plane[:, :2].T + plane[:, 2], np.float32)
 
 
-def fit_similarity(source: Floats, target: Floats) -> Floats:
-    """[2, 3] least-squares similarity that takes points [n, 2] to points [n, 2]."""
-    ms, mt = source.mean(0), target.mean(0)
-    a, b = source - ms, target - mt
-    norm = float((a * a).sum())
-    c = float((a * b).sum()) / norm
-    s = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / norm
-    rotation = np.asarray([[c, -s], [s, c]], np.float32)
-    return np.concatenate([rotation, (mt - rotation @ ms)[:, None]], axis=1).astype(np.float32)
-
-
 def invert(affine: Floats) -> Floats:
     """The inverse of a [2, 3] affine."""
     return np.asarray(cv2.invertAffineTransform(affine), np.float32)

@@ -13,7 +13,9 @@ from typing import Final
 import cv2
 import numpy as np
 
+from engine.face.align import align_affine
 from engine.media import F32, U8
+from engine.spec import FaceSpec
 from training.faces.canvas import MIDLINE, Canvas, Floats
 from training.faces.hair import grow_hair
 from training.faces.identity import Identity
@@ -21,7 +23,7 @@ from training.faces.light import Light
 from training.faces.lips import REACH, mouth_shape
 from training.faces.motion import SkinMotion
 from training.faces.mouth_paint import MouthPainter
-from training.faces.pose import Depth, Pose, fit_similarity, invert, project
+from training.faces.pose import Depth, Pose, invert, project
 from training.faces.skin import flatten, paint_layers
 
 CROP_PIXELS: Final = 128
@@ -108,7 +110,9 @@ def crop_affine(anchors: F32, pose: Pose, jitter: Pose | None = None) -> F32:
         space = np.concatenate([shifted, np.full((3, 1), 0.0)], axis=1).astype(np.float32)
         still = Pose(0.0, 0.0, jitter.roll, jitter.dx, jitter.dy, jitter.scale)
         target = project(still, space) + np.asarray((MIDLINE, 0.0), np.float32)
-    return invert(fit_similarity(points, target))
+    left, right, nose = ((float(x), float(y)) for x, y in target)
+    spec = FaceSpec(template=(left, right, nose), crop_width=75, crop_height=100)
+    return invert(align_affine(points, spec))
 
 
 def paint_mouth(
