@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine.models.unet import UNet3DConditionModel
+from engine.models.whisper import WhisperEncoder
+from engine.spec import AudioSpec, UNetSpec
+from tests.toy_corpus import write_toy_corpus
+from training.dataset import CropStore, SpeechStore
+from training.denoiser import latent_loss, latent_weight
+from training.hearing import (
+    TaughtFilm,
+    drawing_unet,
+    exported,
+    following_unet,
+    mouth_tokens,
+)
+from training.optimise import Average, Clock, Recipe, Run, learning_rate, prefetched
+
+AUDIO = AudioSpec(width=16, layers=1, heads=2, positions=16, log_floor=-5.0)
+UNET = UNetSpec(
+    in_channels=13,
+    out_channels=4,
+    block_out_channels=(16, 16),
+    attention_blocks=(False, True),
+    layers_per_block=1,
+    attention_heads=2,
+    cross_attention_dim=16,
+    audio_tokens=20,
+    norm_num_groups=8,
+    motion_heads=2,
+    motion_decoder_only=True,
+    per_frame_norm=True,
+    time_scale_shift=True,
+    audio_film=True,
+)
+
+
+@pytest.fixture
+def following(tmp_path: Path) -> tuple[UNet3DConditionModel, UNet3DConditionModel]:
+    """A network that draws, and what it becomes when it is to hear."""
+    torch.manual_seed(0)
+    corpus = write_toy_corpus(tmp_path / "corpus")
+    drawing = drawing_unet(UNET).eval()
+    path = tmp_path / "render.safetensors"
+    save_file({k: v.contiguous() for k, v in drawing.state_dict().items()}, path)
+    store, speech = CropStore.open(corpus / "faces"), SpeechStore(AUDIO, corpus / "speech")
+    encoder = WhisperEncoder(AUDIO).eval()
+    return drawing, following_unet(UNET, path, encoder, store, speech).eval()
+
+
+def test_a_taught_network_draws_what_it_drew_before_it_could_hear(
+    following: tuple[UNet3DConditionModel, UNet3DConditionModel],
+) -> None:
+    drawing, hearing = following
+    sample, timestep = torch.randn(2, 13, 4, 16, 16), torch.full((2,), 999.0)
+    mouth = torch.rand(8, 7)
+    film = hearing.audio_film
+    assert isinstance(film, TaughtFilm)
+    film.taught = (mouth, torch.ones(8, 1, dtype=torch.bool))
+    tokens = mouth_tokens(mouth, 16).reshape(2, 4, 1, 16)
+    with torch.no_grad():
+        before = drawing.forward_clip(sample, timestep, tokens, 4)
+        after = hearing.forward_clip(sample, timestep, torch.randn(2, 4, 20, 16), 4)
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_exported_fits_the_engines_network(
+    following: tuple[UNet3DConditionModel, UNet3DConditionModel],
+) -> None:
+    UNet3DConditionModel(UNET).load_state_dict(exported(following[1].state_dict()))
+
+
+def test_the_loss_weighs_the_mouth_most_and_the_kept_part_hardly() -> None:
+    keep = torch.ones(128, 128)
+    keep[32:120, 16:112] = 0.0
+    weight = latent_weight(keep, 8)
+    assert weight.mean() == pytest.approx(1.0)
+    assert weight[8, 8] > 3 * weight[14, 3] > 0
+    assert weight[0, 0] < 0.1 * weight[14, 3]
+    assert latent_loss(torch.ones(1, 4, 16, 16), torch.zeros(1, 4, 16, 16), weight) == (
+        pytest.approx(1.5)
+    )
+
+
+def test_a_run_resumes_where_it_stood(tmp_path: Path) -> None:
+    module = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(module.parameters())
+    run = Run(module, Average(module, 0.9), optimizer, tmp_path / "run.pt")
+    run.step, run.spent_s = 7, 3.5
+    run.save()
+    other = torch.nn.Linear(2, 2)
+    again = Run(
+        other, Average(other, 0.9), torch.optim.AdamW(other.parameters()), tmp_path / "run.pt"
+    )
+    again.resume()
+    assert (again.step, again.spent_s) == (7, 3.5)
+    torch.testing.assert_close(other.weight, module.weight)
+
+
+def test_the_learning_rate_warms_up_and_falls() -> None:
+    recipe = Recipe(minutes=1, batch=1, rate=1.0, warmup=10)
+    assert learning_rate(recipe, 0, 0.0) == pytest.approx(0.1)
+    assert learning_rate(recipe, 100, 0.0) == pytest.approx(1.0)
+    assert learning_rate(recipe, 100, 1.0) == pytest.approx(0.02)
+
+
+def test_an_average_follows_and_a_clock_ends() -> None:
+    module = torch.nn.Linear(1, 1)
+    average = Average(module, 0.5)
+    with torch.no_grad():
+        module.weight.fill_(4.0)
+    for _ in range(40):
+        average.update(module)
+    torch.testing.assert_close(average.values["weight"], module.weight)
+    assert Clock(1.0, spent_s=61.0).share == 1.0
+
+
+def test_reading_ahead_keeps_the_order() -> None:
+    items = prefetched(lambda number: number * number, 3)
+    assert [next(items) for _ in range(3)] == [9, 16, 25]
+
+
+def test_saved_weights_load(tmp_path: Path) -> None:
+    save_file(
+        exported({"a": torch.ones(2), "audio_film.mouth.bias": torch.ones(1)}), tmp_path / "x"
+    )
+    assert list(load_file(tmp_path / "x")) == ["a"]

@@ -1,0 +1,343 @@
+"""Face crops and the speech that drives them, as batches for training.
+
+The corpus is shards of rendered crops (`training.faces`) and one store of
+speech (`training.speech`). Nothing is cached in latents: the encoder is
+linear, so crops are jittered, masked and encoded anew for every batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.face.mask import keep_mask
+from engine.media import F32, FRAME_SAMPLES, U8
+from engine.models.tiny_codec import TinyCodec
+from engine.spec import AudioSpec, FaceSpec
+from training.speech.features import MELS_PER_FRAME, log_power
+
+CORPUS_FOLDER: Final = Path(".scratch/corpus")
+TRAIN_FOLDER: Final = Path(".scratch/train")
+
+RESOLUTION: Final = 128
+# The square x 8.5..66.5, y 41..99 in units of LatentSync's template (brow centres at
+# (17, 20) and (58, 20), nose at (37.5, 40)): the lower face, with room for a dropped jaw.
+BUNDLED_FACE: Final = FaceSpec(
+    template=((18.7586, -46.3448), (109.2414, -46.3448), (64.0, -2.2069)),
+    crop_width=RESOLUTION,
+    crop_height=RESOLUTION,
+    mask=(0.5, 0.534, 0.44, 0.431),
+    mask_exponent=3.0,
+    paste="crop_mask",
+)
+
+Split = Literal["train", "test"]
+
+NEAR_FRAMES: Final = (7, 26)  # how far a near reference is: another mouth, nearly the same pose
+
+# The lips at every opening, in crop units 0..1: left, top, right, bottom.
+MOUTH_BOX: Final = (0.25, 0.33, 0.75, 0.80)
+
+
+def mouth_weight(size: int, gain: float) -> Tensor:
+    """[size, size] loss weights: `gain` in the mouth's box, 1 outside of it."""
+    left, top, right, bottom = (round(edge * size) for edge in MOUTH_BOX)
+    weight = torch.ones(size, size)
+    weight[top:bottom, left:right] = gain
+    return weight
+
+
+def to_tensor(crops: U8) -> Tensor:
+    """float32 [n, 3, R, R] in [-1, 1] of RGB crops [n, R, R, 3]."""
+    planes = torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2)))
+    return planes.float().div_(127.5).sub_(1.0)
+
+
+def colour_jitter(images: Tensor, generator: torch.Generator, group: int = 1) -> Tensor:
+    """`images` [n, 3, R, R] in [-1, 1], each `group` of them with its own gain, offset and tint.
+
+    The images are changed in place.
+    """
+    n = len(images) // group
+
+    def spread(amount: float, channels: int = 1) -> Tensor:
+        values = torch.rand(n, channels, 1, 1, generator=generator)
+        return ((values * 2 - 1) * amount).repeat_interleave(group, 0)
+
+    gain = (1 + spread(0.2)) * (1 + spread(0.08, 3))
+    return images.mul_(gain).add_(gain - 1 + spread(0.12)).clamp_(-1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Consecutive frames of one face that speaks.
+
+    Attributes:
+        shard: index of the shard that holds the frames, `row` of the clip in it.
+        first, frames: where in the shard.
+        identity: the face.
+        speech: name of the speech clip; `start_frame` is where in it frame 0 lies.
+    """
+
+    shard: int
+    row: int
+    first: int
+    frames: int
+    identity: int
+    split: Split
+    speech: str
+    start_frame: int
+
+
+class CropStore:
+    """Rendered crops on disk, read through memory maps."""
+
+    def __init__(
+        self,
+        crops: Sequence[U8],
+        references: Sequence[U8],
+        mouths: Sequence[F32],
+        clips: Sequence[Clip],
+    ) -> None:
+        self._crops, self._references, self._mouths = crops, references, mouths
+        self._by_split: dict[Split, list[Clip]] = {
+            split: [clip for clip in clips if clip.split == split] for split in get_args(Split)
+        }
+
+    @classmethod
+    def open(cls, folder: Path = CORPUS_FOLDER / "faces") -> CropStore:
+        """The store in `folder`: shards of `crops_`, `reference_`, `mouth_XX.npy` and a JSON."""
+        crops, references, mouths, clips = [], [], [], []
+        for shard, path in enumerate(sorted(folder.glob("crops_*.json"))):
+            number = path.stem.removeprefix("crops_")
+            crops.append(np.load(folder / f"crops_{number}.npy", mmap_mode="r"))
+            references.append(np.load(folder / f"reference_{number}.npy"))
+            mouths.append(np.load(folder / f"mouth_{number}.npy"))
+            entries = json.loads(path.read_text())
+            clips += [Clip(shard=shard, row=row, **entry) for row, entry in enumerate(entries)]
+        return cls(crops, references, mouths, clips)
+
+    def clips(self, split: Split) -> list[Clip]:
+        return self._by_split[split]
+
+    def crops(self, clip: Clip) -> U8:
+        """uint8 [frames, R, R, 3]."""
+        return np.asarray(self._crops[clip.shard][clip.first : clip.first + clip.frames])
+
+    def mouth(self, clip: Clip) -> F32:
+        """float32 [frames, 7]: the mouth as drawn."""
+        return self._mouths[clip.shard][clip.first : clip.first + clip.frames]
+
+    def reference(self, clip: Clip) -> U8:
+        """uint8 [R, R, 3]: the clip's face at rest, in another pose."""
+        return np.asarray(self._references[clip.shard][clip.row])
+
+    def sample_labelled(self, count: int, split: Split, seed: int) -> tuple[U8, F32]:
+        """`count` random frames, faces drawn evenly, and their mouths."""
+        rng = np.random.default_rng(seed)
+        clips = self.clips(split)
+        chosen = [clips[i] for i in rng.integers(len(clips), size=count)]
+        places = [(clip.shard, clip.first + int(rng.integers(clip.frames))) for clip in chosen]
+        crops = np.stack([self._crops[shard][row] for shard, row in places])
+        return crops, np.stack([self._mouths[shard][row] for shard, row in places])
+
+    def sample_pairs(
+        self, count: int, split: Split, rng: np.random.Generator
+    ) -> tuple[U8, U8, F32]:
+        """Random frames, a reference of each, and the mouths of the frames."""
+        clips = self.clips(split)
+        frames, references, mouths = [], [], []
+        for index in rng.integers(len(clips), size=count):
+            clip = clips[index]
+            place = int(rng.integers(clip.frames))
+            frames.append(self._crops[clip.shard][clip.first + place])
+            mouths.append(self._mouths[clip.shard][clip.first + place])
+            references.append(self.draw_reference(clip, place, rng))
+        return np.stack(frames), np.stack(references), np.stack(mouths)
+
+    def draw_reference(self, clip: Clip, place: int, rng: np.random.Generator) -> U8:
+        """uint8 [R, R, 3]: the face of `clip` for its frame `place`.
+
+        Half of the time near in pose (some frames away, so that the mouth
+        differs), else anywhere in the clip or at rest in another pose.
+        """
+        kind = rng.random()
+        if kind < 0.25:
+            return self.reference(clip)
+        if kind < 0.5:
+            return np.asarray(self._crops[clip.shard][clip.first + int(rng.integers(clip.frames))])
+        away = int(rng.integers(*NEAR_FRAMES)) * (1 if rng.random() < 0.5 else -1)
+        if not 0 <= place + away < clip.frames:
+            away = -away
+        near = min(max(place + away, 0), clip.frames - 1)
+        return np.asarray(self._crops[clip.shard][clip.first + near])
+
+    def sample(self, count: int, split: Split, seed: int) -> U8:
+        """uint8 [count, R, R, 3]: random frames."""
+        return self.sample_labelled(count, split, seed)[0]
+
+
+def keep_pixels() -> Tensor:
+    """[R, R]: 1 where the bundled model's crop is kept, 0 where it is generated."""
+    return torch.from_numpy(keep_mask(BUNDLED_FACE, RESOLUTION))
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Single frames of many faces, encoded.
+
+    Attributes:
+        whole: [n, C, s, s] latents of the frames: what is to be predicted.
+        masked: the same with the generated part greyed out.
+        reference: of another frame of the same clip.
+        mouth: [n, 7].
+        mask: [1, 1, s, s] latent mask, 1 = keep.
+        pixel_mask: [R, R].
+    """
+
+    whole: Tensor
+    masked: Tensor
+    reference: Tensor
+    mouth: Tensor
+    mask: Tensor
+    pixel_mask: Tensor
+
+
+def shifted(crops: U8, rng: np.random.Generator, reach: int = 2) -> U8:
+    """`crops` [n, R, R, 3], all moved by the same few pixels, edges repeated."""
+    dx, dy = (int(v) for v in rng.integers(-reach, reach + 1, size=2))
+    rows = np.clip(np.arange(crops.shape[1]) - dy, 0, crops.shape[1] - 1)
+    columns = np.clip(np.arange(crops.shape[2]) - dx, 0, crops.shape[2] - 1)
+    if rng.random() < 0.5:
+        columns = columns[::-1]
+    return crops[:, rows[:, None], columns]
+
+
+def frame_batch(
+    store: CropStore, codec: TinyCodec, count: int, split: Split, seed: int
+) -> FrameBatch:
+    """`count` random frames with their references, jittered and encoded."""
+    rng = np.random.default_rng((11, seed))
+    generator = torch.Generator().manual_seed(seed)
+    crops, references, mouths = store.sample_pairs(count, split, rng)
+    moved = np.stack([shifted(np.stack(pair), rng) for pair in zip(crops, references, strict=True)])
+    flat = colour_jitter(to_tensor(moved.reshape(-1, *crops.shape[1:])), generator, group=2)
+    pair = flat.reshape(count, 2, *flat.shape[1:])
+    pixel_mask = keep_pixels()
+    factor = codec.spec.downscale
+    with torch.no_grad():
+        whole, reference = codec.encode(pair[:, 0]), codec.encode(pair[:, 1])
+        masked = codec.encode(pair[:, 0] * pixel_mask)
+    mask = pixel_mask[None, None, ::factor, ::factor]
+    return FrameBatch(whole, masked, reference, torch.from_numpy(mouths), mask, pixel_mask)
+
+
+class SpeechStore:
+    """Log10 mel power of the speech that clips show."""
+
+    def __init__(self, spec: AudioSpec, folder: Path = CORPUS_FOLDER / "speech") -> None:
+        self._spec, self._folder = spec, folder
+        self._audio: dict[str, NDArray[np.int16]] = {}
+        self._clips: dict[str, list[dict[str, int]]] = {}
+        self._power: dict[str, NDArray[np.float16]] = {}
+
+    def power(self, speech: str) -> NDArray[np.float16]:
+        """[rows, n_mels] of the speech clip named "SPLIT/INDEX" (`log_power`)."""
+        if speech not in self._power:
+            split, index = speech.split("/")
+            if split not in self._clips:
+                folder = self._folder / split
+                self._clips[split] = json.loads((folder / "clips.json").read_text())
+                self._audio[split] = np.load(folder / "audio.npy", mmap_mode="r")
+            entry = self._clips[split][int(index)]
+            start, frames = entry["start"], entry["frames"]
+            samples = self._audio[split][start * FRAME_SAMPLES : (start + frames) * FRAME_SAMPLES]
+            power = log_power(np.asarray(samples, np.float32) / 32767.0, self._spec)
+            self._power[speech] = power.astype(np.float16)
+        return self._power[speech]
+
+    def rows(self, clip: Clip, first: int, frames: int) -> F32:
+        """[mel_frames + 4 (frames - 1), n_mels]: all windows of frames `first` .. of `clip`."""
+        row = MELS_PER_FRAME * (clip.start_frame + first)
+        count = self._spec.mel_frames + MELS_PER_FRAME * (frames - 1)
+        return self.power(clip.speech)[row : row + count].astype(np.float32)
+
+
+def windows_of(power: Tensor, spec: AudioSpec) -> Tensor:
+    """[b, f, n_mels, mel_frames] log-mel windows of log10 power [b, n_mels, rows]."""
+    log_mel = (power.clamp_min(spec.log_floor) + 4.0) / 4.0
+    return log_mel.unfold(2, spec.mel_frames, MELS_PER_FRAME).transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipBatch:
+    """Runs of frames with their speech, encoded.
+
+    Attributes:
+        whole, masked: [b, f, C, s, s].
+        reference: [b, C, s, s].
+        power: [b, n_mels, rows] log10 mel power, see `windows_of`.
+        mouth: [b, f, 7].
+        mask: [1, 1, s, s] latent mask, 1 = keep.
+    """
+
+    whole: Tensor
+    masked: Tensor
+    reference: Tensor
+    power: Tensor
+    mouth: Tensor
+    mask: Tensor
+
+
+def _clips(frames: Tensor, count: int) -> Tensor:
+    return frames.reshape(count, -1, *frames.shape[1:])
+
+
+def clip_batch(
+    store: CropStore,
+    speech: SpeechStore,
+    codec: TinyCodec,
+    shape: tuple[int, int],
+    split: Split,
+    seed: int,
+) -> ClipBatch:
+    """`shape` = (clips, frames) random runs of speaking faces, jittered and encoded."""
+    rng = np.random.default_rng((12, seed))
+    generator = torch.Generator().manual_seed(seed)
+    count, frames = shape
+    clips = [clip for clip in store.clips(split) if clip.speech and clip.frames >= frames]
+    pictures, power, mouths = [], [], []
+    for index in rng.integers(len(clips), size=count):
+        clip = clips[index]
+        first = int(rng.integers(clip.frames - frames + 1))
+        crops = store.crops(clip)
+        reference = store.draw_reference(clip, first + frames // 2, rng)
+        pictures.append(
+            shifted(np.concatenate([crops[first : first + frames], reference[None]]), rng)
+        )
+        power.append(speech.rows(clip, first, frames).T)
+        mouths.append(store.mouth(clip)[first : first + frames])
+    flat = to_tensor(np.concatenate(pictures))
+    flat = colour_jitter(flat, generator, group=frames + 1)
+    pixel_mask = keep_pixels()
+    with torch.no_grad():
+        latents = _clips(codec.encode(flat), count)
+        own = _clips(flat, count)[:, :-1]
+        masked = _clips(codec.encode(own.flatten(0, 1) * pixel_mask), count)
+    factor = codec.spec.downscale
+    return ClipBatch(
+        latents[:, :-1],
+        masked,
+        latents[:, -1],
+        torch.from_numpy(np.stack(power)),
+        torch.from_numpy(np.stack(mouths)),
+        pixel_mask[None, None, ::factor, ::factor],
+    )

@@ -1,0 +1,107 @@
+"""The model card: what the bundled model is, what it was trained on, its scores and limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.spec import ModelSpec
+
+_SPLIT_TITLES = {
+    "sentences": "sentences (voices heard in training)",
+    "voices": "voices",
+    "language": "language (Italian)",
+    "engine": "speech synthesiser",
+}
+_COLUMNS = (
+    ("opening", "opening"),
+    ("opening_ratio", "amplitude"),
+    ("lag_frames", "lag, frames"),
+    ("width", "width"),
+    ("rounding", "rounding"),
+    ("closure_recall", "closure recall"),
+    ("closure_precision", "closure precision"),
+    ("rest_opening", "opening at rest"),
+)
+
+_ABOUT = """# {name}
+
+Licence: {licence}, weights included. No recording of a person, no picture of a person and no
+weights of others went into it: speech and faces are synthetic throughout.
+
+## What it is
+LatentSync's U-Net at small scale ({widths} channels, {latents}x{latents} latents of {channels}
+channels, audio cross-attention, temporal modules in the decoder), run block-causally with carried
+keys and values, {steps} denoising step. A Whisper-shaped audio encoder ({audio_layers} layers of
+{audio_width}) hears {window_ms} ms up to 80 ms past the frame. The codec is a PCA of 8x8 patches
+with a small learned decoder. The picture is the lower face, {resolution}x{resolution} pixels. The
+network gets pure noise at timestep {timestep} and predicts the clean latents.
+
+## What it was trained on
+- Speech of espeak-ng and flite in many voices and five or more languages, with the mouth's truth
+  from their phoneme timings (`training/speech`), over synthetic rooms, microphones and noise.
+- Faces of a procedural renderer (`training/faces`): a face of its own for every clip, with pose,
+  light, camera and alignment error varied.
+How, with every command: `docs/training.md`.
+
+## What it cannot do
+- It has never seen a photograph. On real cameras expect a soft, plausible mouth, not the person's
+  own teeth and lips; for people use the published LatentSync weights.
+- Beards and strong skin texture inside the generated part come out smooth.
+- Profiles, hands or microphones before the mouth, and heads tilted far, were never shown.
+- Synthetic speech has clearer articulation than people have; laughter, singing and whispering
+  were never heard.
+- Generated mouths must not be used to make people appear to say what they did not say.
+"""
+
+
+def model_card(spec: ModelSpec, scores: dict[str, Any] | None) -> str:
+    """The card's Markdown; without scores it says that there are none yet."""
+    text = _ABOUT.format(
+        name=spec.name,
+        licence=spec.licence,
+        widths="/".join(str(width) for width in spec.unet.block_out_channels),
+        latents=spec.latent_size,
+        channels=spec.codec.latent_channels,
+        steps=len(spec.timesteps),
+        audio_layers=spec.audio.layers,
+        audio_width=spec.audio.width,
+        window_ms=20 * spec.audio.positions,
+        resolution=spec.resolution,
+        timestep=spec.timesteps[0],
+    )
+    return text + ("\n## Scores\nNot scored yet.\n" if scores is None else _scores(scores))
+
+
+def _scores(scores: dict[str, Any]) -> str:
+    judge, pictures = scores["judge_on_rendered_truth"], scores["pictures"]
+    lines = [
+        "\n## Scores",
+        f"`training.evaluate`, backend {scores['backend']}, hop {scores['hop_frames']}, "
+        f"{scores['frames_a_split']} frames a split, faces never seen in training. A judge trained "
+        "on rendered truth reads the mouths back; on rendered truth itself it scores "
+        f"{judge['opening']:.2f} for the opening, {judge['width']:.2f} for the width and "
+        f"{judge['rounding']:.2f} for the rounding, closure recall {judge['closure_recall']:.2f}.",
+        "",
+        "| held out | " + " | ".join(title for _, title in _COLUMNS) + " |",
+        "|---" * (len(_COLUMNS) + 1) + "|",
+    ]
+    for split, values in scores["held_out"].items():
+        lines.append(_row(_SPLIT_TITLES[split], values))
+    for split, values in scores["held_out_with_wrong_sound"].items():
+        lines.append(_row(f"wrong sound: {split}", values))
+    for split, values in scores["floor_loudness"].items():
+        lines.append(_row(f"loudness alone: {split}", values))
+    lines += [
+        "",
+        f"Mouth PSNR {pictures['mouth_psnr_db']} dB (codec's ceiling "
+        f"{pictures['mouth_psnr_codec_ceiling_db']}, reference held still "
+        f"{pictures['mouth_psnr_reference_held_db']}). Boundary ratio "
+        f"{pictures['boundary_ratio']} (rendered truth {pictures['boundary_ratio_truth']}).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(title: str, values: dict[str, float]) -> str:
+    cells = (f"{values[key]:.2f}" if key in values else "-" for key, _ in _COLUMNS)
+    return f"| {title} | " + " | ".join(cells) + " |"
