@@ -98,7 +98,7 @@ def run_graph(path: Path, inputs: Sequence[Tensor]) -> dict[str, F32]:
         names = [item.name for item in session.get_inputs()]
         feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
         values = session.run(None, feed)
-    except Exception as error:  # noqa: BLE001  onnxruntime's errors share no narrower base
+    except Exception as error:
         raise ModelError(f"onnxruntime refused {path}: {error}") from error
     return {item.name: value for item, value in zip(session.get_outputs(), values, strict=True)}
 
@@ -110,7 +110,8 @@ def _errors(case: str, got: dict[str, F32], want: Sequence[Tensor]) -> list[Outp
         if value.shape != expected.shape:
             raise ModelError(f"{case} {name}: expected {expected.shape}, got {value.shape}")
         difference = value.astype(np.float64) - expected
-        relative = float(np.linalg.norm(difference) / max(np.linalg.norm(expected), 1e-12))
+        norm = max(float(np.linalg.norm(expected)), 1e-12)
+        relative = float(np.linalg.norm(difference)) / norm
         errors.append(OutputError(case, name, float(np.abs(difference).max()), relative))
     return errors
 

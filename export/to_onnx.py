@@ -20,20 +20,19 @@ shapes. Opset 20, because opset 23's Attention builds in fp16 only.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
 import json
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 import torch
 from torch import Tensor, nn
 
-from engine.checkpoints import load_audio_encoder, load_codec, load_unet
+from engine.checkpoints import file_digest, load_audio_encoder, load_codec, load_unet
 from engine.errors import LipwireError, ModelError
 from engine.models.tiny_codec import TinyCodec
 from engine.models.unet import UNet3DConditionModel
@@ -111,15 +110,15 @@ def _write_graph(
     prefix: str,
     path: Path,
 ) -> GraphReport:
-    buffer = io.BytesIO()
     # The tracing exporter, without folding: it keeps the weights' names and
     # layouts, so that each is a byte range of the .safetensors file.
-    with torch.no_grad(), warnings.catch_warnings():
+    with TemporaryDirectory() as scratch, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        traced = Path(scratch) / path.name
         torch.onnx.export(
             module.eval(),
             tuple(inputs),
-            buffer,
+            traced,
             dynamo=False,
             opset_version=OPSET,
             do_constant_folding=False,
@@ -127,7 +126,7 @@ def _write_graph(
             output_names=list(output_axes),
             dynamic_axes={**input_axes, **output_axes},
         )
-    graph = onnx.load_from_string(buffer.getvalue())
+        graph = onnx.load(str(traced))
     compact(graph)
     shared_bytes = point_into(graph, weights, prefix)
     data = graph.SerializeToString()
@@ -152,6 +151,7 @@ def export_model(model_dir: Path) -> ExportReport:
         )
     unet = load_unet(model_dir, spec)
     codec = load_codec(model_dir, spec)
+    assert isinstance(codec, TinyCodec)
     audio_encoder = load_audio_encoder(model_dir, spec)
     size, channels = spec.latent_size, spec.codec.latent_channels
     inputs = hop_inputs(spec, unet, spec.hop_frames, batch=2)
@@ -207,10 +207,7 @@ def export_model(model_dir: Path) -> ExportReport:
     ]
     parity = check_parity(model_dir)
     digests = {
-        f"{graph.name}.onnx": hashlib.sha256(
-            (model_dir / f"{graph.name}.onnx").read_bytes()
-        ).hexdigest()
-        for graph in graphs
+        f"{graph.name}.onnx": file_digest(model_dir / f"{graph.name}.onnx") for graph in graphs
     }
     renewed = replace(spec, digests={**spec.digests, **digests})
     (model_dir / "model.json").write_text(renewed.to_json(), encoding="utf-8")

@@ -1,0 +1,91 @@
+"""The default on CPUs: OpenVINO over the folder's ONNX graphs, on one thread.
+
+One thread, because two collapse beside other load: each layer ends in a
+barrier that waits for a thread the system has taken away. bf16 where the CPU
+has units for it (half the time of f32), else f32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import openvino as ov
+
+from engine.backends.onnx_graphs import GraphBackend
+from engine.errors import BackendError
+from engine.media import F32
+from engine.spec import ModelSpec
+
+Precision = Literal["f32", "bf16"]
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class OpenVinoRunner:
+    """Compiled graphs by their shapes; inputs are read where they lie."""
+
+    def __init__(self, model_dir: Path, precision: str | None) -> None:
+        self._folder = model_dir
+        self._core = ov.Core()
+        native = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = precision or ("bf16" if "BF16" in native else "f32")
+        self.name = f"openvino-{self.precision}"
+        self._requests: dict[tuple[str, Shapes], ov.InferRequest] = {}
+
+    def ring_shapes(self) -> list[tuple[int, int]]:
+        """(tokens, channels) of every ring that the U-Net's graph takes."""
+        rings = [
+            item.get_partial_shape()
+            for item in self._read("unet").inputs
+            if item.get_any_name().startswith("ring_")
+        ]
+        return [(shape[3].get_length(), shape[4].get_length()) for shape in rings]
+
+    def compile(self, graph: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Compiles a graph for these input shapes, once."""
+        key = (graph, tuple(shapes.items()))
+        if key in self._requests:
+            return
+        model = self._read(graph)
+        settings = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "INFERENCE_NUM_THREADS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            model.reshape({name: list(shape) for name, shape in shapes.items()})
+            compiled = self._core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise BackendError(
+                f"openvino refused {graph}.onnx at {dict(shapes)}: {error}"
+            ) from error
+        self._requests[key] = compiled.create_infer_request()
+
+    def run(self, graph: str, inputs: Mapping[str, F32]) -> list[F32]:
+        """The outputs, as views of the request's own memory."""
+        shapes = {name: value.shape for name, value in inputs.items()}
+        key = (graph, tuple(shapes.items()))
+        if key not in self._requests:
+            self.compile(graph, shapes)
+        request = self._requests[key]
+        for name, value in inputs.items():
+            request.set_tensor(name, ov.Tensor(value, shared_memory=True))
+        request.infer()
+        return [tensor.data for tensor in request.output_tensors]
+
+    def _read(self, graph: str) -> ov.Model:
+        path = self._folder / f"{graph}.onnx"
+        try:
+            return self._core.read_model(path)
+        except RuntimeError as error:
+            raise BackendError(f"openvino cannot read {path}: {error}") from error
+
+
+def open_model(model_dir: Path, precision: str | None = None) -> GraphBackend:
+    """The OpenVINO backend for a model folder.
+
+    Raises:
+        BackendError: the graphs cannot be read or compiled.
+    """
+    return GraphBackend(ModelSpec.read(model_dir), OpenVinoRunner(model_dir, precision))

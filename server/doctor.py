@@ -1,0 +1,292 @@
+"""`lipwire doctor`: what this machine can run, what is missing, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from engine.backends.select import describe_backends
+from engine.checkpoints import file_digest, resolve_model
+from engine.errors import LipwireError
+from engine.spec import ModelSpec
+
+Verdict = Literal["ok", "note", "bad"]
+
+DEFAULT_PORT = 8080
+CPU_FEATURES = {
+    "avx2": "avx2",
+    "avx512f": "AVX-512",
+    "avx512_bf16": "bf16",
+    "amx_bf16": "AMX bf16",
+    "amx_int8": "AMX int8",
+    "asimd": "NEON",
+    "bf16": "bf16",
+}
+# Codec name in PyAV, mode, and who needs it.
+CODECS = (
+    ("opus", "r", "speech from the browser"),
+    ("libopus", "w", "speech to the browser"),
+    ("h264", "r", "avatar clips and H.264 cameras"),
+    ("libx264", "w", "H.264 to the browser"),
+    ("libvpx", "r", "VP8 cameras"),
+    ("libvpx", "w", "VP8 to the browser"),
+)
+CASCADE = "haarcascade_frontalface_alt2.xml"
+AVATARS_DIR = Path(__file__).resolve().parent.parent / "engine" / "bundled" / "avatars"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: what was looked at.
+        verdict: "ok", "note" (works, could be better) or "bad" (serving fails).
+        found: what is there.
+        remedy: what to do; empty when there is nothing to do.
+    """
+
+    name: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+
+def check_python() -> list[Check]:
+    """The interpreter's version."""
+    found = f"{platform.python_implementation()} {platform.python_version()}"
+    return [Check("python", "ok", found)]
+
+
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """Feature flags of the first core, empty where the system lists none."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip().lower() in {"flags", "features"}:
+            return set(value.split())
+    return set()
+
+
+def check_cpu() -> list[Check]:
+    """Cores and the vector units that inference uses."""
+    flags = cpu_flags()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    units = [label for flag, label in CPU_FEATURES.items() if flag in flags]
+    found = f"{cores} cores, {platform.machine()}, {', '.join(units) or 'features unknown'}"
+    if cores is not None and cores < 2:
+        return [Check("cpu", "note", found, "two cores: one for inference, one for media")]
+    if flags and "amx_bf16" not in flags:
+        return [Check("cpu", "note", found, "a CPU with AMX bf16 infers about twice as fast")]
+    return [Check("cpu", "ok", found)]
+
+
+def check_model(model: str = "bundled") -> list[Check]:
+    """The model folder: readable, every file there and unaltered."""
+    label = f"model {model}"
+    try:
+        folder = resolve_model(model)
+        spec = ModelSpec.read(folder)
+    except LipwireError as error:
+        return [Check(label, "bad", str(error), "reinstall Lipwire")]
+    broken = [
+        f"{name} is {'altered' if (folder / name).is_file() else 'missing'}"
+        for name, digest in sorted(spec.digests.items())
+        if not (folder / name).is_file() or file_digest(folder / name) != digest
+    ]
+    if broken:
+        return [Check(label, "bad", "; ".join(broken), "reinstall Lipwire")]
+    found = f"{spec.name}, {spec.resolution} px, {len(spec.digests)} files as recorded"
+    return [Check(label, "ok", found)]
+
+
+def check_backends(model: str = "bundled") -> list[Check]:
+    """What can run the model; bad only when nothing can."""
+    try:
+        statuses = describe_backends(resolve_model(model))
+    except LipwireError as error:
+        return [Check("backends", "bad", str(error), "repair the model first")]
+    checks = [
+        Check(
+            f"backend {status.name}",
+            "ok" if status.usable else "note",
+            status.detail,
+            status.remedy,
+        )
+        for status in statuses
+    ]
+    chosen = next((status for status in statuses if status.usable), None)
+    if chosen is None:
+        checks.append(Check("backend auto", "bad", "none", "pip install openvino"))
+    else:
+        checks.append(Check("backend auto", "ok", f"chooses {chosen.name}"))
+    return checks
+
+
+def check_avatars(folder: Path = AVATARS_DIR) -> list[Check]:
+    """The bundled avatars."""
+    names = sorted(path.parent.name for path in folder.glob("*/avatar.json"))
+    broken = [name for name in names if not (folder / name / "clip.mp4").is_file()]
+    if broken:
+        found = f"no clip.mp4 for {', '.join(broken)}"
+        return [Check("avatars", "bad", found, "reinstall Lipwire")]
+    if not names:
+        return [Check("avatars", "note", f"none in {folder}", "lipwire avatar add CLIP")]
+    return [Check("avatars", "ok", ", ".join(names))]
+
+
+def check_cascade() -> list[Check]:
+    """OpenCV's face cascade, which finds faces in live mode."""
+    spec = importlib.util.find_spec("cv2")
+    if spec is None or spec.origin is None:
+        return [Check("opencv", "bad", "missing", 'pip install "opencv-python-headless<5"')]
+    import cv2
+
+    if not (Path(spec.origin).parent / "data" / CASCADE).is_file():
+        found = f"OpenCV {cv2.__version__} without {CASCADE}"
+        return [Check("opencv", "bad", found, 'pip install "opencv-python-headless<5"')]
+    return [Check("opencv", "ok", f"OpenCV {cv2.__version__} with its face cascade")]
+
+
+def check_codecs() -> list[Check]:
+    """The codecs that WebRTC and the avatars need, in PyAV's build of FFmpeg."""
+    if importlib.util.find_spec("av") is None:
+        return [Check("codecs", "bad", "PyAV is not installed", "pip install av")]
+    import av
+
+    missing = []
+    for name, mode, purpose in CODECS:
+        try:
+            av.codec.Codec(name, "r" if mode == "r" else "w")
+        except av.codec.codec.UnknownCodecError:
+            missing.append(f"{name} ({purpose})")
+    version = f"PyAV {av.__version__}"
+    if missing:
+        found = f"{version} lacks {', '.join(missing)}"
+        return [Check("codecs", "bad", found, "pip install --force-reinstall av")]
+    return [Check("codecs", "ok", f"{version}: opus, h264, vp8")]
+
+
+def check_network() -> list[Check]:
+    """An address that ICE can offer: aioice never offers the loopback."""
+    if importlib.util.find_spec("ifaddr") is None:
+        return [Check("network", "bad", "ifaddr is not installed", "pip install aiortc")]
+    import ifaddr
+
+    addresses = [
+        str(ip.ip)
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+        if ip.is_IPv4 and not str(ip.ip).startswith("127.")
+    ]
+    if not addresses:
+        remedy = "bring up a network interface: WebRTC offers no loopback address"
+        return [Check("network", "bad", "only the loopback interface", remedy)]
+    return [Check("network", "ok", ", ".join(addresses))]
+
+
+def check_ports(port: int = DEFAULT_PORT) -> list[Check]:
+    """The HTTP port is free and a UDP port can be had."""
+    checks = []
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tcp.bind(("0.0.0.0", port))
+            checks.append(Check("http port", "ok", f"{port} is free"))
+        except OSError as error:
+            found = f"{port}: {error.strerror}"
+            remedy = "stop what listens there, or serve on another port"
+            checks.append(Check("http port", "note", found, remedy))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        try:
+            udp.bind(("0.0.0.0", 0))
+            checks.append(Check("udp", "ok", "a UDP port can be opened"))
+        except OSError as error:
+            found = f"no UDP port: {error.strerror}"
+            checks.append(Check("udp", "bad", found, "allow UDP for this process"))
+    return checks
+
+
+def check_packages() -> list[Check]:
+    """The distributions that serving needs."""
+    wanted = ("numpy", "fastapi", "uvicorn", "aiortc", "av")
+    found = []
+    checks = []
+    for name in wanted:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            checks.append(Check(name, "bad", "not installed", f"pip install {name}"))
+    return [*checks, Check("packages", "ok", ", ".join(found))]
+
+
+def examine(model: str = "bundled", port: int = DEFAULT_PORT) -> list[Check]:
+    """Every finding about this machine, in the order in which they are shown."""
+    parts: tuple[Callable[[], Iterable[Check]], ...] = (
+        check_python,
+        check_cpu,
+        check_packages,
+        lambda: check_model(model),
+        lambda: check_backends(model),
+        check_avatars,
+        check_cascade,
+        check_codecs,
+        check_network,
+        lambda: check_ports(port),
+    )
+    return [check for part in parts for check in part()]
+
+
+def format_checks(checks: Iterable[Check]) -> str:
+    """The findings as lines of text, each with what to do about it."""
+    lines = []
+    for check in checks:
+        mark = {"ok": "ok  ", "note": "note", "bad": "BAD "}[check.verdict]
+        lines.append(f"{mark}  {check.name:<20} {check.found}")
+        if check.remedy:
+            lines.append(f"{'':<27}-> {check.remedy}")
+    return "\n".join(lines) + "\n"
+
+
+def run_doctor(*, as_json: bool = False, model: str = "bundled", port: int = DEFAULT_PORT) -> int:
+    """Writes the findings to stdout; 0 if this machine can serve, else 1."""
+    checks = examine(model, port)
+    counts = {
+        verdict: sum(check.verdict == verdict for check in checks) for verdict in get_args(Verdict)
+    }
+    can_serve = counts["bad"] == 0
+    if as_json:
+        report = {"can_serve": can_serve, "checks": [asdict(check) for check in checks]}
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        sys.stdout.write(format_checks(checks))
+        summary = "can serve" if can_serve else f"can't serve: {counts['bad']} to repair"
+        sys.stdout.write(f"\nThis machine {summary}.\n")
+    return 0 if can_serve else 1
+
+
+def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `lipwire doctor`."""
+    parser.add_argument("--json", action="store_true", help="write JSON")
+    parser.add_argument("--model", default="bundled", help="model name or folder")
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="HTTP port to look at (default: 8080)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`lipwire doctor` with parsed arguments; returns the exit status."""
+    return run_doctor(as_json=arguments.json, model=arguments.model, port=arguments.port)
