@@ -214,6 +214,11 @@ class Caller:
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: condition(self.received))
 
+    async def vanish(self) -> None:
+        """Stops sending anything without a word, as a killed peer does."""
+        for transceiver in self._connection.getTransceivers():
+            await transceiver.sender.transport.transport.stop()
+
     async def close(self) -> None:
         """Hangs up."""
         for task in self._tasks:
@@ -252,9 +257,7 @@ class Caller:
             arrival = time.monotonic()
             i420 = np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8)
             mark = read_mark(i420[: frame.height]) if self._camera is not None else -1
-            self.received.video.append(
-                (arrival, frame.pts or 0, mark, frame.width, frame.height)
-            )
+            self.received.video.append((arrival, frame.pts or 0, mark, frame.width, frame.height))
             self.last_picture = i420
             await self._notify()
 

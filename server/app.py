@@ -50,13 +50,17 @@ class BadRequest(LipwireError):
 class Gateway:
     """What the application runs on: engine, sessions, avatars, metrics."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, core: str | None = None) -> None:
+        """
+        Args:
+            core: "module:callable" of another engine core than the settings' own.
+        """
         self.settings = settings
         self.metrics = Metrics()
         self.library = AvatarLibrary(settings.avatar_path)
         self.host = EngineHost(
             EngineSettings(
-                core=settings.engine_core,
+                core=core or settings.engine_core,
                 model=settings.model,
                 backend=settings.backend,
                 hop_frames=settings.hop_frames,

@@ -6,6 +6,7 @@ The engine process imports them by name: `server_fakes:CueCore`.
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import os
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import numpy as np
 
 from engine.errors import ModelError, StreamError
@@ -65,8 +67,7 @@ def engine_settings(core: str = "CueCore", avatars: tuple[Path, ...] = ()) -> En
 
 def shared_blocks() -> set[str]:
     """Blocks of this process in shared memory; other servers may run beside the tests."""
-    folder = Path("/dev/shm")
-    return {path.name for path in folder.glob(f"lipwire-{os.getpid()}-*")} if folder.is_dir() else set()
+    return {path.name for path in Path("/dev/shm").glob(f"lipwire-{os.getpid()}-*")}
 
 
 @contextmanager
@@ -82,3 +83,30 @@ def nothing_left() -> Iterator[None]:
 def tasks_left() -> set[str]:
     """Names of the tasks of the running loop other than the one that asks."""
     return {task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+
+
+def make_avatar(root: Path, name: str = "ada", frames: int = 10) -> None:
+    """An avatar without a face: enough to be shown."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    with av.open(str(folder / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(frames):
+            picture = np.full((48, 64, 3), number * 8, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    points = [[[20, 15], [40, 15], [30, 30]]] * frames
+    description = {
+        "name": name,
+        "title": name.title(),
+        "frames": frames,
+        "width": 64,
+        "height": 48,
+        "loop": "pingpong",
+        "points": points,
+        "reference_frame": 0,
+        "licence": "test",
+    }
+    (folder / "avatar.json").write_text(json.dumps(description), encoding="utf-8")

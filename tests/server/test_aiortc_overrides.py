@@ -170,7 +170,7 @@ def test_a_hole_older_than_250_ms_is_given_up_for_a_key_frame(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(overrides.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("server.aiortc_overrides.time.monotonic", lambda: now[0])
     buffer = overrides.VideoJitterBuffer()
     buffer.add(_packet(1, 0, marker=1))
     buffer.add(_packet(3, 3600, marker=1))
@@ -183,7 +183,7 @@ def test_a_hole_older_than_250_ms_is_given_up_for_a_key_frame(
 
 
 def test_video_memory_is_bounded_behind_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overrides.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr("server.aiortc_overrides.time.monotonic", lambda: 0.0)
     buffer = overrides.VideoJitterBuffer()
     buffer.add(_packet(1, 0, marker=1))
     asked = [buffer.add(_packet(3 + i, i))[0] for i in range(overrides.REORDER_PACKETS + 1)]
@@ -195,7 +195,7 @@ def test_video_memory_is_bounded_behind_a_hole(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_track_that_nobody_reads_keeps_only_the_newest_frames() -> None:
-    async def scenario() -> list[int]:
+    async def scenario() -> list[Any]:
         track = overrides.BoundedRemoteTrack("video")
         for number in range(100):
             track._queue.put_nowait(number)
@@ -277,6 +277,7 @@ def test_a_size_that_changes_in_mid_call_is_encoded(codec: RTCRtpCodecParameters
         payloads, timestamp = encoder.encode(_picture(number, size))
         data = b"".join(aiortc.codecs.depayload(codec, payload) for payload in payloads)
         for picture in decoder.decode(JitterFrame(data=data, timestamp=timestamp)):
+            assert isinstance(picture, VideoFrame)
             sizes.append((picture.width, picture.height))
     assert sizes == [(320, 240), (320, 240), (640, 360), (160, 120)]
 

@@ -47,6 +47,9 @@ class Listener:
                 self.changed.clear()
                 await self.changed.wait()
 
+    async def until_frames(self, count: int) -> None:
+        await self.until(lambda: len(self.frames) >= count)
+
 
 def _picture(value: int, width: int = 64, height: int = 48) -> Picture:
     return Picture(np.full((height * 3 // 2, width), value, np.uint8))
@@ -75,7 +78,7 @@ def test_pictures_go_through_the_engine_and_keep_their_size_and_order() -> None:
             stream.push_video(_picture(index, *size), index * 640)
             stream.push_audio(SILENCE)
             stream.push_audio(SILENCE)
-            await listener.until(lambda count=index: len(listener.frames) > count)
+            await listener.until_frames(index + 1)
         indices = [frame.index for frame in listener.frames]
         assert indices == list(range(40))
         last = listener.frames[-1].picture

@@ -1,0 +1,236 @@
+"""The HTTP side, over a real engine process that passes pictures through."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from server_fakes import make_avatar, nothing_left, tasks_left
+
+from benchmarks.caller import Caller
+from server.app import Gateway, create_app
+from server.config import Settings
+
+SDP = {"content-type": "application/sdp"}
+Scenario = Callable[[httpx.AsyncClient, Gateway], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def avatars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("avatars")
+    make_avatar(root)
+    (root / "broken").mkdir()
+    (root / "broken" / "avatar.json").write_text("{", encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def run(avatars: Path) -> Iterator[Callable[[Scenario], None]]:
+    """Runs a scenario against a gateway and checks that nothing is left of it."""
+
+    def run_scenario(scenario: Scenario) -> None:
+        async def main() -> None:
+            settings = Settings(
+                backend="passthrough",
+                avatar_dirs=(avatars,),
+                max_sessions=1,
+                log_level="warning",
+                connect_timeout_s=1.0,
+            )
+            gateway = Gateway(settings)
+            await gateway.start()
+            try:
+                transport = httpx.ASGITransport(create_app(gateway), raise_app_exceptions=False)
+                async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+                    await scenario(client, gateway)
+            finally:
+                await gateway.stop()
+            assert not tasks_left()
+
+        with nothing_left():
+            asyncio.run(main())
+
+    yield run_scenario
+
+
+async def _refusal(response: httpx.Response) -> str:
+    """The code of an error answer, whose shape is checked."""
+    error = response.json()["error"]
+    assert set(error) == {"code", "message"} and 10 < len(error["message"]) < 300
+    return str(error["code"])
+
+
+def test_status_avatars_and_metrics_answer(run: Callable[[Scenario], None]) -> None:
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+        assert (await client.get("/readyz")).status_code == 200
+        status = (await client.get("/v1/status")).json()
+        assert status["engine"]["backend"] == "passthrough"
+        assert status["sessions"] == {"active": 0, "max": 1}
+        listed = (await client.get("/v1/avatars")).json()["avatars"]
+        ada = next(entry for entry in listed if entry["name"] == "ada")
+        assert (ada["title"], ada["width"], ada["height"]) == ("Ada", 64, 48)
+        assert "broken" not in {entry["name"] for entry in listed}
+        poster = await client.get(ada["poster"])
+        assert poster.headers["content-type"] == "image/jpeg"
+        assert poster.content.startswith(b"\xff\xd8")
+        metrics = (await client.get("/metrics")).text
+        assert "lipwire_sessions 0.0" in metrics and "lipwire_engine_restarts 0.0" in metrics
+        assert (await client.get("/openapi.json")).json()["info"]["title"] == "Lipwire"
+
+    run(scenario)
+
+
+def test_every_bad_request_is_a_4xx_with_a_sentence(run: Callable[[Scenario], None]) -> None:
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
+        async def post(query: str, body: bytes | str, headers: dict[str, str]) -> tuple[int, str]:
+            response = await client.post(f"/v1/sessions{query}", content=body, headers=headers)
+            return response.status_code, await _refusal(response)
+
+        offer = await Caller("http://t").offer()
+        ada = "?mode=avatar&avatar=ada"
+        json_type = {"content-type": "application/json"}
+        large = "v=0\r\n" + "a=x\r\n" * 20_000
+        assert await post(ada, offer, json_type) == (415, "content_type")
+        assert await post(ada, offer, {}) == (415, "content_type")
+        assert await post(ada, "", SDP) == (400, "empty")
+        assert await post(ada, "{}", SDP) == (400, "bad_sdp")
+        assert await post(ada, b"\xff\xfe", SDP) == (400, "bad_sdp")
+        assert await post(ada, large, SDP) == (413, "too_large")
+        assert await post("?mode=opera", offer, SDP) == (422, "bad_mode")
+        assert await post("?mode=avatar", offer, SDP) == (422, "no_avatar")
+        assert await post("?mode=avatar&avatar=eve", offer, SDP) == (404, "unknown_avatar")
+        assert await post("?mode=avatar&avatar=../..", offer, SDP) == (404, "unknown_avatar")
+        assert await post("?mode=live", offer, SDP) == (422, "direction")
+        for method, path, status, code in [
+            ("GET", "/v1/sessions", 404, "not_found"),
+            ("PUT", "/v1/sessions", 405, "method_not_allowed"),
+            ("DELETE", "/v1/sessions/none", 404, "unknown_session"),
+            ("GET", "/v1/avatars/eve/poster.jpg", 404, "unknown_avatar"),
+            ("GET", "/v1/avatars/..%2f..%2fetc/poster.jpg", 404, "not_found"),
+            ("GET", "/no/such/page", 404, "not_found"),
+        ]:
+            response = await client.request(method, path)
+            assert (response.status_code, await _refusal(response)) == (status, code), path
+        assert gateway.sessions.count == 0
+
+    run(scenario)
+
+
+async def _too_much() -> object:
+    for _ in range(100):
+        yield b"a=x\r\n" * 1000
+
+
+def test_a_body_without_a_length_is_cut_off_at_the_limit(run: Callable[[Scenario], None]) -> None:
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
+        response = await client.post(
+            "/v1/sessions?mode=avatar&avatar=ada", content=_too_much(), headers=SDP
+        )
+        assert (response.status_code, await _refusal(response)) == (413, "too_large")
+
+    run(scenario)
+
+
+def test_a_full_server_says_when_to_come_back_and_a_delete_makes_room(
+    run: Callable[[Scenario], None],
+) -> None:
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
+        query = "/v1/sessions?mode=avatar&avatar=ada"
+        caller = Caller("http://t")
+        offer = await caller.offer()
+        first = await client.post(query, content=offer, headers=SDP)
+        assert first.status_code == 201
+        assert first.headers["content-type"] == "application/sdp"
+        assert first.text.startswith("v=0")
+        second = await client.post(query, content=offer, headers=SDP)
+        assert (second.status_code, await _refusal(second)) == (503, "server_full")
+        assert int(second.headers["retry-after"]) > 0
+        assert (await client.delete(first.headers["location"])).status_code == 204
+        assert (await client.delete(first.headers["location"])).status_code == 404
+        third = await client.post(query, content=offer, headers=SDP)
+        assert third.status_code == 201
+        await caller.close()
+
+    run(scenario)
+
+
+def test_a_peer_that_never_connects_is_given_up(run: Callable[[Scenario], None]) -> None:
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
+        caller = Caller("http://t")
+        response = await client.post(
+            "/v1/sessions?mode=avatar&avatar=ada", content=await caller.offer(), headers=SDP
+        )
+        assert response.status_code == 201
+        await caller.close()
+        async with asyncio.timeout(10):
+            while gateway.sessions.count:
+                await asyncio.sleep(0.02)
+        metrics = (await client.get("/metrics")).text
+        assert 'lipwire_sessions_ended_total{reason="never_connected"} 1.0' in metrics
+
+    run(scenario)
+
+
+def test_mutated_offers_are_refused_and_leak_nothing(run: Callable[[Scenario], None]) -> None:
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
+        caller = Caller("http://t")
+        offer = await caller.offer()
+        await caller.close()
+        dice = random.Random(11)
+        lines = offer.split("\r\n")
+        process = psutil.Process()
+        # The first refusal opens what stays open (the loop's resolver, for one).
+        statuses: set[int] = set()
+        before = None
+        for round_ in range(60):
+            mutated = list(lines)
+            for _ in range(dice.randrange(1, 4)):
+                place = dice.randrange(1, len(mutated))
+                match dice.randrange(4):
+                    case 0:
+                        del mutated[place]
+                    case 1:
+                        mutated.insert(place, mutated[dice.randrange(1, len(mutated))])
+                    case 2:
+                        mutated[place] = mutated[place][: dice.randrange(2, 40)]
+                    case _:
+                        mutated[place] = mutated[place].replace(" ", " 9", 1)
+            response = await client.post(
+                "/v1/sessions?mode=avatar&avatar=ada",
+                content="\r\n".join(mutated),
+                headers=SDP,
+            )
+            statuses.add(response.status_code)
+            if response.status_code == 201:
+                await client.delete(response.headers["location"])
+            else:
+                await _refusal(response)
+            assert gateway.sessions.count == 0
+            if round_ == 10:
+                before = process.num_fds()
+        assert statuses <= {201, 400, 404, 408, 409, 422} and len(statuses) > 1
+        assert before is not None and process.num_fds() <= before + 2
+
+    run(scenario)
+
+
+def test_no_engine_means_503_with_retry_after(run: Callable[[Scenario], None]) -> None:
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
+        gateway.host.state = "restarting"
+        response = await client.post(
+            "/v1/sessions?mode=avatar&avatar=ada",
+            content=await Caller("http://t").offer(),
+            headers=SDP,
+        )
+        assert (response.status_code, await _refusal(response)) == (503, "engine_not_ready")
+        assert int(response.headers["retry-after"]) > 0
+        assert (await client.get("/readyz")).status_code == 503
+        gateway.host.state = "ready"
+
+    run(scenario)

@@ -1,0 +1,73 @@
+"""Settings from four places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import ConfigError
+from server.config import BUNDLED_AVATARS, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LIPWIRE_PORT", "LIPWIRE_HOST", "LIPWIRE_MAX_SESSIONS", "LIPWIRE_AVATAR_DIRS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "lipwire.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_command_line_stands_over_environment_over_file_over_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _file(tmp_path, 'port = 1\nhost = "file"\nmax_sessions = 3\nmodel = "file"\n')
+    monkeypatch.setenv("LIPWIRE_PORT", "2")
+    monkeypatch.setenv("LIPWIRE_HOST", "environment")
+    settings = load_settings(config, port=5, backend=None)
+    assert settings.port == 5
+    assert settings.host == "environment"
+    assert settings.max_sessions == 3
+    assert settings.backend == "auto"
+
+
+def test_folders_of_avatars_stand_before_the_bundled_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIPWIRE_AVATAR_DIRS", "/one:/two")
+    assert load_settings().avatar_path == (Path("/one"), Path("/two"), BUNDLED_AVATARS)
+    given = load_settings(avatar_dirs=[Path("/three")])
+    assert given.avatar_path == (Path("/three"), BUNDLED_AVATARS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("port = 99999", "port"),
+        ('port = "many"', "port"),
+        ("prot = 1", "prot"),
+        ("port = ", "expected TOML"),
+        ("max_sessions = 0", "max_sessions"),
+    ],
+)
+def test_an_unusable_file_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_settings(_file(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.toml"):
+        load_settings(tmp_path / "nowhere.toml")
+
+
+def test_an_unusable_environment_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIPWIRE_PORT", "many")
+    with pytest.raises(ConfigError, match=r"port.*LIPWIRE_"):
+        load_settings()
+
+
+def test_passthrough_chooses_another_core() -> None:
+    assert load_settings(backend="passthrough").engine_core.endswith("PassthroughCore")
+    assert load_settings().engine_core.endswith("StreamsCore")
