@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from engine.errors import ModelError
+from engine.media import F32
 from export.shared_weights import point_into, stored_tensors
 
 
-def scale_graph(weight: np.ndarray) -> onnx.ModelProto:
+def scale_graph(weight: F32) -> onnx.ModelProto:
     """y = x * weight."""
     shape = list(weight.shape)
     graph = helper.make_graph(
@@ -29,9 +32,14 @@ def scale_graph(weight: np.ndarray) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_a_stored_weight_is_read_from_the_safetensors(tmp_path: Path, dtype: type) -> None:
+def test_a_stored_weight_is_read_from_the_safetensors(
+    tmp_path: Path, dtype: type[np.floating[Any]]
+) -> None:
     weight = np.arange(6, dtype=np.float32).reshape(2, 3)
-    stored = {"other": np.ones(5, dtype), "scale": (weight + 0.5).astype(dtype)}
+    stored: dict[str, NDArray[Any]] = {
+        "other": np.ones(5, dtype),
+        "scale": (weight + 0.5).astype(dtype),
+    }
     save_file(stored, tmp_path / "w.safetensors")
     model = scale_graph(weight)
     shared = point_into(model, tmp_path / "w.safetensors", "net.")

@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 import pytest
 from safetensors.numpy import load_file
-from tiny_models import TINY_SPEC, make_tiny_model
 
 from engine.errors import ModelError
 from engine.spec import ModelSpec
 from export.parity import check_parity
 from export.shared_weights import MAX_INLINE_BYTES
 from export.to_onnx import OPSET, export_model, main
+from tests.tiny_models import TINY_SPEC, make_tiny_model
 
 GRAPHS = ("audio_encoder", "codec_encoder", "codec_decoder", "unet")
 

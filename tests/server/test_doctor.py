@@ -8,9 +8,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from tiny_models import make_tiny_model
 
 from server import doctor
+from tests.tiny_models import make_tiny_model
 
 
 def test_a_good_model_folder_is_ok(tmp_path: Path) -> None:

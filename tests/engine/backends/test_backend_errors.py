@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-from tiny_models import TINY_SPEC, make_tiny_model
 
 from engine.backends import onnxruntime_backend, openvino_backend
 from engine.backends.base import Backend, HopInput
 from engine.backends.torch_backend import TorchBackend
 from engine.errors import AudioFormatError, BackendError, StreamError, VideoFormatError
+from tests.tiny_models import TINY_SPEC, make_tiny_model
 
 REFERENCE = np.zeros((4, 4, 4), np.float32)
 MEL = np.zeros((4, 80, 32), np.float32)
@@ -68,7 +69,7 @@ def test_a_session_of_another_backend_is_refused(backend: Backend, tiny_onnx_mod
 def test_a_damaged_folder_is_a_backend_error_that_names_the_file(
     tiny_onnx_model: Path,
     tmp_path: Path,
-    module,  # type: ignore[no-untyped-def]
+    module: ModuleType,
     damage: str,
 ) -> None:
     folder = copy_of(tiny_onnx_model, tmp_path)

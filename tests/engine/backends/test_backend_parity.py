@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import make_tiny_model
 
 from engine.backends import onnxruntime_backend, openvino_backend, torch_backend
-from engine.backends.base import Backend, HopInput
+from engine.backends.base import Backend, HopInput, SessionState
 from engine.media import U8
+from tests.tiny_models import make_tiny_model
 
 BUNDLED = Path(__file__).parents[3] / "engine" / "bundled" / "model"
 
@@ -38,7 +38,7 @@ def inputs_of(
     ]
 
 
-def new_session(backend: Backend, hop: int, seed: int):  # type: ignore[no-untyped-def]
+def new_session(backend: Backend, hop: int, seed: int) -> SessionState:
     """A session with random reference latents."""
     spec = backend.spec
     shape = (spec.codec.latent_channels, spec.latent_size, spec.latent_size)

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_models import make_tiny_model
 
 from engine.backends import select
 from engine.backends.select import describe_backends, open_backend
 from engine.errors import BackendError, ConfigError
+from tests.tiny_models import make_tiny_model
 
 
 def test_auto_takes_openvino_on_a_cpu(tiny_onnx_model: Path) -> None:
