@@ -36,10 +36,12 @@ class DetectedFace:
 
     Attributes:
         points: float32 [3, 2], left brow, right brow (left = smaller x), nose, in pixels.
+        sure: the points were measured, not taken from the box.
     """
 
     box: FaceBox
     points: F32
+    sure: bool = True
 
 
 class FaceDetector(Protocol):
@@ -58,10 +60,12 @@ class FaceDetector(Protocol):
 # between the eyes; means over people.
 _BROWS: Final = (18.6, -12.0)  # half their distance, height
 _NOSE: Final = 12.8
-_EYES: Final = 36.0  # their distance
+_EYES: Final = 36.4  # their distance
 # The box of haarcascade_frontalface_alt2: its side in these units, and the eyes' height in it.
-_BOX_UNITS: Final = 99.0
-_BOX_EYES: Final = 0.375
+_BOX_UNITS: Final = 89.0
+_BOX_EYES: Final = 0.385
+
+_EYES_TRUST: Final = 0.75  # their distance against the box's side, for the face's size
 
 _SEARCH_PIXELS: Final = 288  # the longer side that a full search looks at
 _NEAR_PIXELS: Final = 72  # the face's side that a search near it looks at
@@ -81,7 +85,10 @@ class HaarDetector:
 
     def find(self, luma: U8, near: FaceBox | None = None) -> DetectedFace | None:
         box = self._search(luma) if near is None else self._search_near(luma, near)
-        return None if box is None else DetectedFace(box, self._points(luma, box))
+        if box is None:
+            return None
+        eyes = self._eyes(luma, box)
+        return DetectedFace(box, _points(box, eyes), eyes is not None)
 
     def _search(self, luma: U8) -> FaceBox | None:
         scale = min(_SEARCH_PIXELS / max(luma.shape), 1.0)
@@ -117,29 +124,6 @@ class HaarDetector:
         boxes = [FaceBox(left + f[0] / scale, top + f[1] / scale, f[2] / scale) for f in found]
         return min(boxes, key=distance)
 
-    def _points(self, luma: U8, box: FaceBox) -> F32:
-        """The points by the eyes where both are found, else by the box alone."""
-        eyes = self._eyes(luma, box)
-        middle = np.array([box.left + 0.5 * box.size, box.top + _BOX_EYES * box.size])
-        unit = box.size / _BOX_UNITS
-        across = np.array([1.0, 0.0])
-        if eyes is not None:
-            between = eyes[1] - eyes[0]
-            length = float(np.hypot(*between))
-            across = between / length
-            middle = eyes.mean(axis=0)
-            unit = 0.5 * (unit + length / _EYES)
-        down = np.array([-across[1], across[0]])
-        brow_x, brow_y = _BROWS
-        brows = middle + brow_y * unit * down
-        return np.stack(
-            [
-                brows - brow_x * unit * across,
-                brows + brow_x * unit * across,
-                middle + _NOSE * unit * down,
-            ]
-        ).astype(np.float32)
-
     def _eyes(self, luma: U8, box: FaceBox) -> F32 | None:
         scale = _EYE_PIXELS / box.size
         found = []
@@ -156,11 +140,35 @@ class HaarDetector:
             if len(boxes) == 0:
                 return None
             x, y, w, h = max(boxes, key=lambda eye: int(eye[2]))
-            found.append([max(left, 0) + (x + w / 2) / scale, max(top, 0) + (y + 0.48 * h) / scale])
+            found.append([max(left, 0) + (x + w / 2) / scale, max(top, 0) + (y + 0.56 * h) / scale])
         eyes = np.array(found, np.float32)
         across, down = np.abs(eyes[1] - eyes[0]) / box.size
         plausible = 0.25 < across < 0.5 and down < 0.35 * across
         return eyes if plausible else None
+
+
+def _points(box: FaceBox, eyes: F32 | None) -> F32:
+    """The points by the eyes where both are found, else by the box alone."""
+    middle = np.array([box.left + 0.5 * box.size, box.top + _BOX_EYES * box.size])
+    unit = box.size / _BOX_UNITS
+    across = np.array([1.0, 0.0])
+    if eyes is not None:
+        between = eyes[1] - eyes[0]
+        length = float(np.hypot(*between))
+        across = between / length
+        between_eyes = eyes.mean(axis=0)
+        middle = np.array([0.5 * (middle[0] + between_eyes[0]), between_eyes[1]])
+        unit += _EYES_TRUST * (length / _EYES - unit)
+    down = np.array([-across[1], across[0]])
+    brow_x, brow_y = _BROWS
+    brows = middle + brow_y * unit * down
+    return np.stack(
+        [
+            brows - brow_x * unit * across,
+            brows + brow_x * unit * across,
+            middle + _NOSE * unit * down,
+        ]
+    ).astype(np.float32)
 
 
 def _cascade(name: str) -> cv2.CascadeClassifier:

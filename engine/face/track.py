@@ -22,8 +22,11 @@ SEARCH_EVERY: Final = 6  # pictures between two full searches while there is no 
 MISSES: Final = 3  # searches near the face that may fail in a row: 1 s
 _FLOW_HEIGHT: Final = 360  # flow runs on pictures of at most this height
 _FLOW_POINTS: Final = 60
-_FEWEST: Final = 12  # flow points below which the movement is not trusted
+_RESEED: Final = 30  # flow points below which new ones are chosen
+_FEWEST: Final = 8  # flow points below which the movement is not trusted
 _PULL: Final = 0.12  # share of a detection's difference that moves the points at once
+_PULL_UNSURE: Final = 0.02  # the same for points that were not measured (a blink, glasses)
+_PULL_ALONE: Final = 0.4  # the same where the flow failed
 _FAR: Final = 0.12  # a detection this far off (in box sides) is believed at once
 _CUT: Final = 28.0  # mean luma difference of two thumbnails: another scene
 _THUMBNAIL: Final = (32, 24)
@@ -111,6 +114,8 @@ class FaceTracker:
             )
         flowed = state.box is not None and self._flow(small)
         state.luma = small
+        if flowed and len(state.flow_points) < _RESEED:
+            self._seed()
         state.since_search += 1
         if state.box is None:
             self._search(luma)
@@ -148,7 +153,13 @@ class FaceTracker:
                 state.since_search = SEARCH_EVERY  # a full search at the next picture
             return
         off = float(np.abs(face.points - state.points).max()) / state.box.size
-        self._take(face, _PULL if trusted and off < _FAR else 1.0)
+        if off > _FAR:
+            share = 1.0
+        elif trusted:
+            share = _PULL if face.sure else _PULL_UNSURE
+        else:
+            share = _PULL_ALONE
+        self._take(face, share)
 
     def _take(self, face: DetectedFace, share: float) -> None:
         state = self.state
@@ -172,14 +183,14 @@ class FaceTracker:
         assert state.luma is not None and state.box is not None
         box, scale = state.box, state.scale
         mask = np.zeros_like(state.luma)
-        top, bottom = box.top + 0.12 * box.size, box.top + 0.62 * box.size
-        left, right = box.left + 0.14 * box.size, box.left + 0.86 * box.size
+        top, bottom = box.top, box.top + 0.64 * box.size
+        left, right = box.left + 0.08 * box.size, box.left + 0.92 * box.size
         mask[
             max(int(top * scale), 0) : max(int(bottom * scale), 0),
             max(int(left * scale), 0) : max(int(right * scale), 0),
         ] = 255
         found = cv2.goodFeaturesToTrack(
-            state.luma, _FLOW_POINTS, 0.01, max(box.size * scale / 24, 3.0), mask=mask
+            state.luma, _FLOW_POINTS, 0.004, max(box.size * scale / 24, 3.0), mask=mask
         )
         state.flow_points = (
             np.zeros((0, 1, 2), np.float32) if found is None else np.asarray(found, np.float32)
@@ -206,7 +217,7 @@ class FaceTracker:
         motion, inliers = cv2.estimateAffinePartial2D(
             before, after, method=cv2.RANSAC, ransacReprojThreshold=1.0
         )
-        if motion is None or int(inliers.sum()) < max(_FEWEST, len(before) // 2):
+        if motion is None or int(inliers.sum()) < max(_FEWEST, len(before) // 3):
             return False
         growth = float(np.hypot(motion[0, 0], motion[1, 0]))
         if not 0.8 < growth < 1.25:
