@@ -83,7 +83,7 @@ def _grow_sheet(
     swing = np.sin(phase[index][:, None] + 9.0 * t) + 0.4 * rng.normal(0, 1, (n, 1))
     paths[..., 0] += sheet.wave * swing * t
     tone_of_lock = np.exp(rng.normal(0, 0.16, sheet.clumps + 1))[index][:, None]
-    edge = np.clip(np.minimum(inside, 1 - inside) * 12.0, 0.55, 1.0)[:, None]
+    edge = np.clip(np.minimum(inside, 1 - inside) * 14.0, 0.78, 1.0)[:, None]
     mid = (t[:, 1:] + t[:, :-1]) / 2
     depth = sheet.shade * tone_of_lock * edge * (0.72 + 0.28 * np.clip(mid * 6, 0, 1))
     if sheet.fill:
@@ -144,22 +144,24 @@ def _shadow_on_skin(layers: Layers, sheets: list[Sheet], light: Light, canvas: C
 def _grow_brows(
     layers: Layers, identity: Identity, light: Light, canvas: Canvas, rng: np.random.Generator
 ) -> None:
-    n = int(260 * (0.6 + 0.5 * identity.brow_thickness))
-    colour = tuple(float(min(0.75 * c, 0.16)) for c in identity.hair)
-    dark: Colour = (colour[0], colour[1], colour[2])
+    n = int(480 * (0.6 + 0.5 * identity.brow_thickness))
+    hair, skin = np.asarray(identity.hair), np.asarray(identity.skin)
+    red, green, blue = np.minimum(0.8 * hair, 0.17) + 0.05 * skin
+    colour: Colour = (float(red), float(green), float(blue))
     for sign in (-1.0, 1.0):
         u = rng.uniform(-1, 1, n)
-        v = rng.normal(0, 0.42, n) * np.where(u > 0.55, 1.0 - 0.9 * (u - 0.55) / 0.45, 1.0)
-        half = 10.6
+        taper = (1.05 - 0.60 * np.clip(u, 0, 1) ** 1.5) * (1 - 0.25 * np.clip(-u - 0.6, 0, 1))
+        v = np.clip(rng.normal(0, 0.48, n), -1.1, 1.1)
         arch = identity.brow_arch * (1.5 - 2.3 * (u - 0.30) ** 2) - 0.4
-        x = identity.brow_dx - 0.3 + half * u
-        taper = 1.05 - 0.45 * np.clip(u, 0, 1) ** 1.5
+        x = identity.brow_dx - 0.8 + 10.4 * u
         y = identity.brow_y - arch + 1.25 * identity.brow_thickness * taper * v
-        angle = 0.55 - 0.75 * (u + 1) + rng.normal(0, 0.16, n)
-        angle = np.where(u < -0.7, angle + 0.35, np.clip(angle, -0.25, 2))
-        length = rng.uniform(1.5, 2.7, n) * (1 - 0.35 * np.clip(u, 0, 1))
+        # Hairs stand up at the inner end and lie along the arch towards the outer one.
+        slope = 4.6 * identity.brow_arch * (u - 0.30) / 10.4
+        rise = 0.95 * np.clip(-u - 0.35, 0, 1) + 0.30 * v + rng.normal(0, 0.10, n)
+        angle = -np.arctan(slope) + rise + 0.12
+        length = rng.uniform(1.3, 2.3, n) * (1 - 0.25 * np.clip(u, 0, 1))
         t = np.linspace(0, 1, 4)[None]
-        bend = angle[:, None] - 0.5 * t
+        bend = angle[:, None] - 0.35 * t * (1 + v[:, None])
         paths = np.stack(
             [
                 sign * (x[:, None] + length[:, None] * t * np.cos(bend)),
@@ -167,8 +169,8 @@ def _grow_brows(
             ],
             axis=2,
         )
-        tones = light_strands(paths, dark, light, rng, variety=0.2, gloss=0.2)
-        draw_strands(layers.head, canvas, paths, tones, 0.13)
+        tones = light_strands(paths, colour, light, rng, variety=0.3, gloss=0.15)
+        draw_strands(layers.head, canvas, paths, tones, 0.10)
 
 
 def _grow_beard(
@@ -178,7 +180,8 @@ def _grow_beard(
         if amount <= 0:
             continue
         full = amount > 0.7
-        count = 10400 if full else 7200
+        fine = max(canvas.density / 4.4, 0.6)  # more and thinner hairs where they can be seen
+        count = int((10400 if full else 7200) * fine**1.5)
         x = rng.uniform(-36, 36, count).astype(np.float32)
         y = rng.uniform(identity.nose_base, identity.chin_y + 3.0, count).astype(np.float32)
         column = np.clip((x + MIDLINE - canvas.x0) * canvas.density, 0, canvas.columns - 1)

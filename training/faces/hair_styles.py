@@ -43,13 +43,13 @@ def hair_sheets(identity: Identity) -> list[Sheet]:
     part = 7.0 * side
     wave = 0.3 + 2.2 * (identity.texture_seed % 97) / 97.0
     if identity.hair_style == "long":
-        sheets = [Sheet(_BACK, behind=True, strands=2600, shade=0.45, wave=wave)]
+        sheets = [Sheet(_BACK, behind=True, strands=2600, shade=0.45, wave=wave, end=(0.97, 1.0))]
         return sheets + [
             Sheet(_swing(_LONG, sign, part), strands=3000, wave=wave) for sign in (-1.0, 1.0)
         ]
     if identity.hair_style == "bob":
-        back = tuple(tuple((x * 0.95, min(y, 92.0)) for x, y in g) for g in _BACK)
-        sheets = [Sheet(back, behind=True, strands=1800, shade=0.4, wave=0.3)]
+        back = tuple(tuple((x * 0.92, min(y, 0.62 * y + 7.6)) for x, y in g) for g in _BACK)
+        sheets = [Sheet(back, behind=True, strands=1800, shade=0.4, wave=0.3, end=(0.93, 1.0))]
         sheets += [
             Sheet(_swing(_BOB, sign, 0.0), strands=2800, wave=0.25, clumps=40)
             for sign in (-1.0, 1.0)

@@ -156,7 +156,7 @@ class MouthPainter:
             value = identity.lip[c] * (1 + 0.13 * crease + pale * centre)
             albedo[..., c] = value * (1 - deep * wet**2)
         shaded = 1.0 - (0.55 if upper else 0.35) * wet**2.5
-        gloss = identity.lip_gloss * (0.30 if upper else 0.62) * (1 + 0.5 * crease)
+        gloss = identity.lip_gloss * (0.28 if upper else 0.52) * (1 + 0.35 * crease)
         return shade(
             albedo,
             normal,

@@ -31,9 +31,9 @@ _MARGIN = 8.0  # units drawn beyond the frame's edge, for motion
 class Framing:
     """How a face sits in a picture: pixels a unit and the unit at the top left corner."""
 
-    density: float = 3.3
-    x0: float = MIDLINE - 77.5
-    y0: float = -49.0
+    density: float = 3.1
+    x0: float = MIDLINE - 82.5
+    y0: float = -51.0
 
 
 @dataclass(frozen=True, slots=True)

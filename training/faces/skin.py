@@ -40,9 +40,9 @@ def paint_layers(identity: Identity, light: Light, canvas: Canvas) -> Layers:
     albedo = skin_albedo(identity, canvas, rng)
     density = canvas.density
     z = relief.z
-    pores = 0.020 * noise(canvas, 0.55, rng) + 0.030 * noise(canvas, 1.3, rng)
+    pores = 0.016 * noise(canvas, 0.55, rng) + 0.016 * noise(canvas, 1.3, rng)
     lines = _wrinkles(identity, canvas, rng)
-    rough = z + pores * (1 + 0.8 * identity.age) + lines
+    rough = z + pores * (0.6 + 1.4 * identity.age) + lines
     occlusion = _occlusion(z, density)
     shadow = cast_shadow(z, density, light)
     oil = 0.085 * (1 + 0.25 * noise(canvas, 5.0, rng))
