@@ -28,7 +28,6 @@ import cv2
 import numpy as np
 
 from engine.media import F32, U8
-from training.faces.avatars import cast
 from training.faces.identity import Identity
 from training.faces.light import Light
 from training.faces.renderer import CropRenderer
@@ -41,7 +40,6 @@ SHARD_CLIPS: Final = 40
 CLIP_FRAMES: Final = (72, 112)
 TEST_SHARE: Final = 0.1
 _TEST_IDENTITIES = 1_000_000  # identity numbers from here on are held out
-_BUNDLED_IDENTITIES = 900_000_000  # anna, marco, mei; never held out
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,27 +117,17 @@ def render_clip(
     return crops, np.asarray(cv2.LUT(at_rest, camera), np.uint8)
 
 
-def write_shard(
-    folder: Path, index: int, clips: int, seed: int, shelf: SpeechShelf, bundled: bool = False
-) -> int:
-    """Render shard `index`; the number of frames it holds.
-
-    With `bundled` it shows the bundled avatars, mostly in their own light.
-    """
+def write_shard(folder: Path, index: int, clips: int, seed: int, shelf: SpeechShelf) -> int:
+    """Render shard `index`; the number of frames it holds."""
     rng = np.random.default_rng((seed, index))
     entries: list[ClipEntry] = []
     crops, mouths, references = [], [], []
     first = 0
-    members = cast()
-    for clip in range(clips):
+    for _ in range(clips):
         split: Literal["train", "test"] = "test" if rng.random() < TEST_SHARE else "train"
         number = int(rng.integers(_TEST_IDENTITIES))
         number += _TEST_IDENTITIES if split == "test" else 0
         identity, light = Identity.sample(np.random.default_rng(number)), Light.sample(rng)
-        if bundled:
-            member = members[clip % len(members)]
-            split, number, identity = "train", _BUNDLED_IDENTITIES + clip % 3, member.identity
-            light = member.light if rng.random() < 0.7 else light
         line = shelf.draw(split, rng)
         pictures, reference = render_clip(identity, light, line, rng)
         frames = len(pictures)
@@ -165,7 +153,6 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first-shard", type=int, default=0, help="number of the first shard")
-    parser.add_argument("--bundled", action="store_true", help="show the bundled avatars")
     parser.add_argument("--shard-step", type=int, default=1, help="for several processes")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -174,7 +161,7 @@ def main() -> None:
     left, index = arguments.clips, arguments.first_shard
     while left > 0:
         clips = min(SHARD_CLIPS, left)
-        frames = write_shard(arguments.out, index, clips, arguments.seed, shelf, arguments.bundled)
+        frames = write_shard(arguments.out, index, clips, arguments.seed, shelf)
         log.info("shard %d: %d clips, %d frames", index, clips, frames)
         left -= clips
         index += arguments.shard_step
