@@ -42,6 +42,7 @@ def test_a_shard_lists_every_frame_once(shard: Path) -> None:
     assert [clip["first"] for clip in clips] == np.cumsum(
         [0, *(clip["frames"] for clip in clips)]
     ).tolist()[:-1]
+    assert np.load(shard / "source_03.npy").shape == crops.shape
     assert np.load(shard / "reference_03.npy").shape == (3, 128, 128, 3)
 
 
@@ -60,6 +61,12 @@ def test_mouths_are_those_of_the_speech_named(shard: Path, speech: Path) -> None
 def test_without_speech_mouths_babble() -> None:
     line = SpeechShelf(None).draw("train", np.random.default_rng(0))
     assert line.speech == "" and line.mouth.shape[1] == len(MOUTH_PARAMETERS)
+
+
+def test_a_source_shows_the_face_of_its_clip_with_another_mouth(shard: Path) -> None:
+    crops, source = np.load(shard / "crops_03.npy"), np.load(shard / "source_03.npy")
+    difference = np.abs(crops.astype(np.int16) - source).mean(axis=(0, 3))
+    assert difference[:20].mean() < 0.3 * difference[40:100, 30:98].mean()
 
 
 def test_tracks_are_smooth_and_bounded() -> None:

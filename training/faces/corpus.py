@@ -2,11 +2,13 @@
 
     python -m training.faces.corpus --speech DIR --out DIR --clips 600 --seed 1
 
-DIR gets shards of 40 clips each, every clip one face that says one piece of speech:
+DIR gets shards of 80 clips each, every clip one face that says one piece of speech:
 
     crops_XX.npy      uint8 [frames, 128, 128, 3], RGB, clip after clip
     mouth_XX.npy      float32 [frames, 7], the mouths as drawn, see `training.mouth`
     crops_XX.json     [{first, frames, identity, split, speech, start_frame}]
+    source_XX.npy     uint8 [frames, 128, 128, 3]: the same frames with another mouth, at rest
+                      or saying something else: what an idle clip or a camera shows there
     reference_XX.npy  uint8 [clips, 128, 128, 3]: the same face at rest in another pose
 
 `speech` names a clip of the speech corpus ("train/12": entry 12 of train/clips.json) and
@@ -36,9 +38,10 @@ from training.mouth import rest_mouth
 
 log = logging.getLogger(__name__)
 
-SHARD_CLIPS: Final = 40
-CLIP_FRAMES: Final = (72, 112)
+SHARD_CLIPS: Final = 80
+CLIP_FRAMES: Final = (36, 56)
 TEST_SHARE: Final = 0.1
+REST_SHARE: Final = 0.6  # of the clips whose source shows a resting mouth
 _TEST_IDENTITIES = 1_000_000  # identity numbers from here on are held out
 
 
@@ -76,7 +79,7 @@ class SpeechShelf:
                 self._tracks[split].append((f"{path.parent.name}/{index}", track))
 
     def draw(self, split: Literal["train", "test"], rng: np.random.Generator) -> Line:
-        """Three to four seconds of a random clip of `split`."""
+        """Two seconds or so of a random clip of `split`."""
         frames = int(rng.integers(*CLIP_FRAMES))
         tracks = self._tracks[split]
         if not tracks:
@@ -97,31 +100,41 @@ def grade(rng: np.random.Generator) -> U8:
     return np.asarray(np.round(curve * 255), np.uint8)
 
 
+def other_mouths(mouth: F32, rng: np.random.Generator) -> F32:
+    """The mouths that the source of a clip shows: at rest, or the clip's own at other times."""
+    if rng.random() < REST_SHARE:
+        return rest_mouth(len(mouth))
+    return np.roll(mouth, max(8, int(rng.integers(len(mouth))) - 8), axis=0)
+
+
 def render_clip(
     identity: Identity, light: Light, line: Line, rng: np.random.Generator
-) -> tuple[U8, U8]:
-    """The crops of one clip, uint8 [frames, 128, 128, 3], and one reference crop."""
+) -> tuple[U8, U8, U8]:
+    """Crops of one clip and of its source, uint8 [frames, 128, 128, 3], and a reference crop."""
     renderer = CropRenderer.build(identity, light)
     frames = len(line.mouth)
     poses = head_motion(frames, float(rng.uniform(0.2, 1.2)), rng)
     jitter = alignment_jitter(frames, float(rng.uniform(0.3, 1.2)), rng)
     camera = grade(rng)[None]
-    crops = np.stack(
-        [
-            np.asarray(cv2.LUT(renderer.render(row, pose, error), camera), np.uint8)
-            for row, pose, error in zip(line.mouth, poses, jitter, strict=True)
-        ]
+    said, shown = (
+        np.stack(
+            [
+                np.asarray(cv2.LUT(renderer.render(row, pose, error), camera), np.uint8)
+                for row, pose, error in zip(mouth, poses, jitter, strict=True)
+            ]
+        )
+        for mouth in (line.mouth, other_mouths(line.mouth, rng))
     )
     other = head_motion(1, 1.0, rng)[0]
     at_rest = renderer.render(rest_mouth(1)[0], other, alignment_jitter(1, 1.0, rng)[0])
-    return crops, np.asarray(cv2.LUT(at_rest, camera), np.uint8)
+    return said, shown, np.asarray(cv2.LUT(at_rest, camera), np.uint8)
 
 
 def write_shard(folder: Path, index: int, clips: int, seed: int, shelf: SpeechShelf) -> int:
     """Render shard `index`; the number of frames it holds."""
     rng = np.random.default_rng((seed, index))
     entries: list[ClipEntry] = []
-    crops, mouths, references = [], [], []
+    crops, sources, mouths, references = [], [], [], []
     first = 0
     for _ in range(clips):
         split: Literal["train", "test"] = "test" if rng.random() < TEST_SHARE else "train"
@@ -129,16 +142,18 @@ def write_shard(folder: Path, index: int, clips: int, seed: int, shelf: SpeechSh
         number += _TEST_IDENTITIES if split == "test" else 0
         identity, light = Identity.sample(np.random.default_rng(number)), Light.sample(rng)
         line = shelf.draw(split, rng)
-        pictures, reference = render_clip(identity, light, line, rng)
+        pictures, shown, reference = render_clip(identity, light, line, rng)
         frames = len(pictures)
         entries.append(ClipEntry(first, frames, number, split, line.speech, line.start_frame))
         crops.append(pictures)
+        sources.append(shown)
         mouths.append(line.mouth)
         references.append(reference)
         first += frames
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{index:02d}"
     np.save(folder / f"crops_{name}.npy", np.concatenate(crops))
+    np.save(folder / f"source_{name}.npy", np.concatenate(sources))
     np.save(folder / f"mouth_{name}.npy", np.concatenate(mouths))
     np.save(folder / f"reference_{name}.npy", np.stack(references))
     listing = json.dumps([asdict(entry) for entry in entries])
