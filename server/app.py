@@ -80,7 +80,8 @@ class Gateway:
         Raises:
             EngineUnavailable: it says why it cannot run.
         """
-        aiortc_overrides.apply()
+        if self.settings.aiortc_overrides:
+            aiortc_overrides.apply()
         await self.host.start()
 
     async def stop(self) -> None:

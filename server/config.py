@@ -48,6 +48,7 @@ class Settings(BaseSettings):
         max_session_s: longest call.
         max_body_bytes: of a request.
         retry_after_s: told to those who are turned away.
+        aiortc_overrides: off for comparisons with stock aiortc only.
     """
 
     model_config = SettingsConfigDict(env_prefix="LIPWIRE_", extra="forbid", frozen=True)
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=65_536, ge=1024, le=1_048_576)
     retry_after_s: int = Field(default=5, ge=1, le=600)
     log_level: LogLevel = "info"
+    aiortc_overrides: bool = True
 
     @field_validator("avatar_dirs", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
+import cv2
 import numpy as np
 
 from engine.errors import ConfigError, LipwireError
@@ -51,6 +52,7 @@ def run_engine(connection: Connection, settings: EngineSettings) -> None:
     """Entry point of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the gateway decides
     configure_logging(settings.log_level)
+    cv2.setNumThreads(1)  # threads that wait for each other lose more than they win on a busy CPU
     try:
         core = load_core(settings)
         ready = core.describe()

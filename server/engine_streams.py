@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from engine.checkpoints import resolve_model
 
 from engine.avatar import AvatarSource, PreparedAvatar, load_avatar, prepare_avatar
 from engine.backends.base import Backend, HopInput
 from engine.backends.select import open_backend
 from engine.camera import CameraSource
+from engine.checkpoints import resolve_model
 from engine.errors import AvatarError, ConfigError
 from engine.face.detect import HaarDetector
 from engine.face.track import FaceTracker
@@ -133,12 +133,12 @@ class StreamsCore:
         backend, spec, hop = self._backend, self._backend.spec, self._hop_frames
         crops = np.full((hop, spec.resolution, spec.resolution, 3), 128, np.uint8)
         masked = backend.encode(crops, masked=True)
-        reference = backend.encode(crops[:1], masked=False)
-        state = backend.new_session(reference[0], hop_frames=hop, seed=0)
+        whole = backend.encode(crops, masked=False)
+        state = backend.new_session(hop_frames=hop, seed=0)
         mel = np.zeros((hop, spec.audio.n_mels, spec.audio.mel_frames), np.float32)
         times = []
         for _ in range(WARM_HOPS):
             began = time.monotonic()
-            backend.run_hop([HopInput(state, mel, masked)])
+            backend.run_hop([HopInput(state, mel, masked, whole)])
             times.append((time.monotonic() - began) * 1000)
         return statistics.median(times)

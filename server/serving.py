@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -53,6 +54,14 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
+
+
 async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     gateway = Gateway(settings)
     config = uvicorn.Config(
@@ -65,7 +74,7 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
     )
-    sock = config.bind_socket()  # before the model is loaded: a taken port is told at once
+    sock = _bind(settings.host, settings.port)  # before the model: a taken port is told at once
     server = _Server(config)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()

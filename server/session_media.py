@@ -52,7 +52,6 @@ from server.tracks import SoundOut, VideoOut
 LATENCY_WINDOW = 250  # pictures, 10 s
 CAMERA_HISTORY = 24  # pictures kept for the places the engine leaves empty
 PACKET_TICKS = SOUND_TICKS  # a packet leaves its sender when its last sample is captured
-PACKET_JITTER_MS = 40  # packets of 20 ms, and as much again for the network
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +61,14 @@ class MediaLimits:
     Attributes:
         largest: width and height of the largest picture.
         initial_delay: ticks that playout holds sound back to begin with.
+        lead: silence before the first packet, see `SpeechTimeline`.
         max_delay: ticks that it never exceeds.
     """
 
     largest: tuple[int, int]
     initial_delay: int
     max_delay: int
+    lead: int = 0
 
 
 class SessionMedia:
@@ -124,7 +125,7 @@ class SessionMedia:
         if self.started:
             return
         now = now_ticks()
-        self._timeline = SpeechTimeline(now)
+        self._timeline = SpeechTimeline(now, self._limits.lead)
         initial = now + self._limits.initial_delay
         self._playout = Playout(DelayControl(initial, self._limits.max_delay))
         epoch_ntp = aiortc_clock.current_ntp_time()

@@ -14,17 +14,18 @@ from server.config import Settings
 from server.engine_host import EngineHost
 from server.engine_messages import EngineReady, Mode
 from server.logs import SessionLog
-from server.media_clock import FRAME_TICKS, TICKS_PER_MS, TICKS_PER_SAMPLE
+from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICKS_PER_MS, TICKS_PER_SAMPLE
 from server.metrics import Metrics
 from server.peer import Peer
 from server.protocol import encode_error, encode_ready, encode_stats
-from server.session_media import PACKET_JITTER_MS, MediaLimits, SessionMedia
+from server.session_media import MediaLimits, SessionMedia
 from server.signaling import OfferRefused, check_offer
 
 logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 1.0
-PLAYOUT_SLACK_MS = 15  # for a busy machine, until the real delay has been observed
+PLAYOUT_SLACK_MS = 35  # a packet, and a busy machine, until the real delay has been observed
+RESAMPLER_TICKS = 54  # the 16 kHz sound lags the packet it came in by this much
 
 
 class EngineNotReady(LipwireError):
@@ -141,6 +142,8 @@ class Sessions:
             largest=largest,
             initial_delay=self._initial_delay(ready),
             max_delay=self._settings.max_playout_delay_ms * TICKS_PER_MS,
+            # A hop becomes due this long after the end of a packet: let a packet end there.
+            lead=(ready.lookahead_samples * TICKS_PER_SAMPLE + RESAMPLER_TICKS) % SOUND_TICKS,
         )
         session.media = SessionMedia(
             session.id,
@@ -178,7 +181,7 @@ class Sessions:
         """Ticks until the first frame of a hop can be shown, from the engine's own figures."""
         if self._settings.playout_delay_ms is not None:
             return self._settings.playout_delay_ms * TICKS_PER_MS
-        compute_ms = 1.5 * ready.hop_ms + PACKET_JITTER_MS + PLAYOUT_SLACK_MS
+        compute_ms = 1.5 * ready.hop_ms + PLAYOUT_SLACK_MS
         return (
             ready.hop_frames * FRAME_TICKS
             + ready.lookahead_samples * TICKS_PER_SAMPLE

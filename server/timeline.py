@@ -32,8 +32,15 @@ class SpeechTimeline:
         dropped_ticks: how much sound came too late to be placed.
     """
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: int, lead: int = 0) -> None:
+        """
+        Args:
+            now: when media time begins, in ticks.
+            lead: silence before the first packet. It shifts where packets end on media time:
+                a hop that is due shortly after a packet's end need not wait for the next.
+        """
         self.position = 0
+        self._lead = lead
         self.silence_ticks = 0
         self.dropped_ticks = 0
         self._offset: int | None = None  # media time = packet pts + offset
@@ -49,6 +56,7 @@ class SpeechTimeline:
             samples: int16 [n].
             now: when it arrived, in ticks.
         """
+        lead = self._begin()
         if self._offset is None:
             self._offset = self.position - pts
         gap = pts + self._offset - self.position
@@ -64,18 +72,26 @@ class SpeechTimeline:
         self.position += len(samples)
         self._arrival = now
         self._arrival_position = self.position
-        return samples
+        return np.concatenate([lead, samples]) if len(lead) else samples
 
     def fill(self, now: int) -> I16:
         """Silence in place of a microphone that is silent itself, in whole 20 ms blocks."""
         waited = now - self._arrival
         if self._offset is not None and waited <= STARVED_TICKS:
             return np.zeros(0, np.int16)
+        lead = self._begin()
         missing = self._arrival_position + waited - self.position
         count = max(missing, 0) // SOUND_TICKS * SOUND_TICKS
         self.position += count
         self.silence_ticks += count
-        return np.zeros(count, np.int16)
+        return np.zeros(len(lead) + count, np.int16)
+
+    def _begin(self) -> I16:
+        """The lead, once."""
+        lead, self._lead = self._lead, 0
+        self.position += lead
+        self._arrival_position += lead
+        return np.zeros(lead, np.int16)
 
     def _paused(self, gap: int, now: int) -> bool:
         """Whether packets have been late for so long that the peer's clock must have stopped."""

@@ -1,6 +1,6 @@
 """Engine cores that misbehave on cue, and what server tests share.
 
-The engine process imports them by name: `server_fakes:CueCore`.
+The engine process imports them by name: `tests.server_fakes:CueCore`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class DyingCore(PassthroughCore):
 
 def engine_settings(core: str = "CueCore", avatars: tuple[Path, ...] = ()) -> EngineSettings:
     return EngineSettings(
-        core=f"server_fakes:{core}",
+        core=f"tests.server_fakes:{core}",
         model="none",
         backend="fake",
         hop_frames=1,

@@ -12,13 +12,11 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pytest
-from server_fakes import make_avatar, nothing_left, tasks_left
 
 from benchmarks.caller import Caller, Camera, Microphone, Received
 from server.app import Gateway, create_app
 from server.config import Settings
-from tests.tiny_models import make_tiny_model
+from tests.server_fakes import make_avatar, nothing_left, tasks_left
 
 SECOND = 48_000
 Scenario = Callable[[httpx.AsyncClient, Gateway], Awaitable[None]]
@@ -256,14 +254,7 @@ def test_a_call_ends_when_its_time_is_up() -> None:
     run(scenario, max_session_s=1.0)
 
 
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    make_tiny_model(folder)
-    return folder
-
-
-def test_a_tiny_model_moves_an_avatars_mouth(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_tiny_model_moves_an_avatars_mouth(tiny_onnx_model: Path, tmp_path: Path) -> None:
     make_avatar(tmp_path, frames=25)
 
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
@@ -273,9 +264,9 @@ def test_a_tiny_model_moves_an_avatars_mouth(tiny_model: Path, tmp_path: Path) -
             lambda got: any(stats["synced"] > 0.5 for stats in of_type(got, "stats")), 30
         )
         stats = of_type(caller.received, "stats")[-1]
-        assert stats["backend"].startswith("torch")
+        assert stats["backend"].startswith("onnxruntime")
         assert "lipwire_frames_total" in (await client.get("/metrics")).text
         await client.delete(caller.location)
         await caller.close()
 
-    run(scenario, model=str(tiny_model), backend="torch", avatar_dirs=(tmp_path,))
+    run(scenario, model=str(tiny_onnx_model), backend="onnxruntime", avatar_dirs=(tmp_path,))

@@ -58,7 +58,7 @@ def test_an_unusable_file_says_what_is_wrong(tmp_path: Path, text: str, message:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.toml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         load_settings(tmp_path / "nowhere.toml")
 
 

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import pytest
-from server_fakes import CRASH, HANG, REFUSE, engine_settings, nothing_left, tasks_left
 
 from engine.media import Picture
 from server import engine_host
 from server.engine_host import EngineFrame, EngineHost, EngineUnavailable
 from server.engine_messages import HopReady
+from tests.server_fakes import CRASH, HANG, REFUSE, engine_settings, nothing_left, tasks_left
 
 SILENCE = np.zeros(320, np.float32)
 TIMEOUT_S = 30

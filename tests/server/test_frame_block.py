@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from server_fakes import shared_blocks
 
 from engine.errors import VideoFormatError
 from engine.media import Picture
 from server.frame_block import FrameBlock, picture_bytes
+from tests.server_fakes import shared_blocks
 
 
 def _picture(width: int, height: int, seed: int = 0) -> Picture:

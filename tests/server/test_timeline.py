@@ -41,6 +41,17 @@ def test_a_late_or_doubled_packet_is_dropped() -> None:
     assert len(half) == SOUND_TICKS // 2
 
 
+def test_a_lead_shifts_where_packets_end_and_nothing_else() -> None:
+    spoken = SpeechTimeline(0, lead=192)
+    first = spoken.push(5000, block(), 0)
+    assert len(first) == 192 + SOUND_TICKS and not first[:192].any() and first[192] == 5
+    assert len(spoken.push(5000 + SOUND_TICKS, block(), 0)) == SOUND_TICKS
+    assert spoken.position == 192 + 2 * SOUND_TICKS
+    silent = SpeechTimeline(0, lead=192)
+    assert sum(len(silent.fill(i * SOUND_TICKS)) for i in range(6)) == 192 + 5 * SOUND_TICKS
+    assert len(silent.push(77, block(), 5 * SOUND_TICKS)) == SOUND_TICKS
+
+
 def test_time_runs_on_without_any_microphone() -> None:
     timeline = SpeechTimeline(1000)
     total = sum(len(timeline.fill(1000 + i * 7 * MS)) for i in range(200))

@@ -7,13 +7,14 @@ import asyncio
 import numpy as np
 import pytest
 from aiortc.mediastreams import MediaStreamError
+from av import VideoFrame
 
 from engine.media import Picture
 from server.av_frames import frame_from_picture
 from server.tracks import SoundOut, VideoOut
 
 
-def _frame(number: int) -> object:
+def _frame(number: int) -> VideoFrame:
     return frame_from_picture(Picture(np.zeros((24, 16), np.uint8)), number * 1920)
 
 

@@ -1,0 +1,356 @@
+"""Glass to glass: how late a call's sound and pictures come back, and what that costs.
+
+    python -m benchmarks.latency --json latency.json
+    python -m benchmarks.latency --mode live --seconds 30 --stock
+
+A server is started as its user starts it; a peer calls it over UDP from this
+process. In live mode every camera picture carries its number, so a picture's
+own way is timed; in avatar mode a picture's age follows from its sender
+report, which dates it on the clock of the sound. Sound is timed by clicks in
+the speech. Both ends run on one machine, so clocks agree and the network costs
+nothing; a real peer adds its own path and its jitter buffer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+from av.audio.resampler import AudioResampler
+
+from benchmarks.caller import I16, SOUND_HZ, U8, Caller, Camera, Microphone
+from server import aiortc_overrides
+
+START_TIMEOUT_S = 120.0
+SETTLE_S = 3.0  # left out of every percentile: connecting, first delay
+CLICK_EVERY = SOUND_HZ * 4 // 5
+CLICK_PEAK = 26_000
+SPEECH_PEAK = 6_000
+HEARD_PEAK = 10_000  # the codec softens a click to about 14 000
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median, 95th percentile and worst, and how many were measured."""
+
+    p50: float | None
+    p95: float | None
+    worst: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        if not values:
+            return cls(None, None, None, 0)
+        p50, p95 = np.percentile(values, (50, 95))
+        return cls(round(float(p50), 1), round(float(p95), 1), round(max(values), 1), len(values))
+
+
+def speech_with_clicks(seconds: float, path: Path | None) -> tuple[I16, list[int]]:
+    """Mono 48 kHz speech and the places of the clicks in it.
+
+    Args:
+        path: a sound file to repeat; without one, noise in syllables.
+    """
+    count = int(seconds * SOUND_HZ)
+    if path is not None:
+        samples = np.resize(_decode(path), count)
+    else:
+        dice = np.random.default_rng(0)
+        syllables = np.abs(np.sin(np.arange(count) / SOUND_HZ * np.pi * 4))
+        samples = (dice.standard_normal(count) * 2500 * syllables).astype(np.int16)
+    samples = np.clip(samples, -SPEECH_PEAK, SPEECH_PEAK).astype(np.int16)
+    tone = (np.sin(np.arange(240) / 240 * np.pi * 10) * CLICK_PEAK).astype(np.int16)
+    places = list(range(CLICK_EVERY, count - len(tone), CLICK_EVERY))
+    for place in places:
+        samples[max(place - 480, 0) : place + 480] = 0
+        samples[place : place + len(tone)] = tone
+    return samples, places
+
+
+def _decode(path: Path) -> I16:
+    resampler = AudioResampler(format="s16", layout="mono", rate=SOUND_HZ)
+    parts = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=0):
+            parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(frame)]
+    return np.concatenate(parts).astype(np.int16)
+
+
+def clip_pictures(path: Path) -> list[U8]:
+    """The I420 pictures of a clip: a face for the camera."""
+    with av.open(str(path)) as container:
+        return [
+            np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8)
+            for frame in container.decode(video=0)
+        ]
+
+
+class Processes:
+    """The server and its children, with their CPU time and memory from /proc."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds so far of "gateway" and "engine"."""
+        return {
+            name: sum(_cpu_ticks(pid) for pid in pids) / CLOCK_TICKS
+            for name, pids in self._pids().items()
+        }
+
+    def rss_mb(self) -> dict[str, float]:
+        return {
+            name: round(sum(_rss_bytes(pid) for pid in pids) / 2**20, 1)
+            for name, pids in self._pids().items()
+        }
+
+    def _pids(self) -> dict[str, list[int]]:
+        children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
+        return {"gateway": [self._pid], "engine": [int(child) for child in children]}
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _rss_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def start_server(
+    arguments: list[str], *, stock: bool
+) -> tuple[asyncio.subprocess.Process, str, float]:
+    """A server, its address and the seconds until it was ready."""
+    began = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "server", "serve", "--port", "0", *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "LIPWIRE_AIORTC_OVERRIDES": "false" if stock else "true"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    async with asyncio.timeout(START_TIMEOUT_S):
+        while line := (await process.stdout.readline()).decode():
+            if "is ready" in line:
+                return process, line.rsplit(" ", 1)[1].strip(), time.monotonic() - began
+    raise RuntimeError("the server ended before it was ready; its log says why")
+
+
+class MediaDates:
+    """Media time of received RTP timestamps, from the sender reports of a track."""
+
+    def __init__(self, caller: Caller, kind: str) -> None:
+        receiver: Any = next(
+            transceiver.receiver
+            for transceiver in caller.connection.getTransceivers()
+            if transceiver.kind == kind
+        )
+        self._report: tuple[int, int] | None = None
+        handle = receiver._handle_rtcp_packet
+        self._mapper = receiver._RTCRtpReceiver__timestamp_mapper
+
+        async def keep_report(packet: Any) -> None:
+            info = getattr(packet, "sender_info", None)
+            if info is not None and info.rtp_timestamp:
+                self._report = (info.ntp_timestamp, info.rtp_timestamp)
+            await handle(packet)
+
+        receiver._handle_rtcp_packet = keep_report
+
+    def date(self, pts: int, clock_hz: int) -> float | None:
+        """NTP seconds of a received pts, which counts from the track's first packet."""
+        origin: int | None = self._mapper._origin
+        if self._report is None or origin is None:
+            return None
+        ntp, rtp = self._report
+        ahead = (origin + pts - rtp + 2**31) % 2**32 - 2**31
+        return ntp / 2**32 + ahead / clock_hz
+
+
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """One call's figures."""
+    if not options.stock:
+        aiortc_overrides.apply()
+    seconds = options.seconds + SETTLE_S + 2
+    samples, places = speech_with_clicks(seconds, options.speech)
+    arguments = ["--backend", options.backend, "--model", options.model, "--log-level", "warning"]
+    for folder in options.avatars:
+        arguments += ["--avatars", str(folder)]
+    server, address, start_s = await start_server(arguments, stock=options.stock)
+    try:
+        async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+            microphone = Microphone(samples)
+            camera, query = await _source(client, options)
+            caller = Caller(address, microphone, camera)
+            await caller.call(client, **query)
+            dates = {kind: MediaDates(caller, kind) for kind in ("audio", "video")}
+            await caller.until(lambda got: bool(got.video), 30)
+            await asyncio.sleep(SETTLE_S)
+            processes = Processes(server.pid)
+            cpu, began = processes.cpu_s(), time.monotonic()
+            await asyncio.sleep(options.seconds)
+            elapsed = time.monotonic() - began
+            used = {name: value - cpu[name] for name, value in processes.cpu_s().items()}
+            rss = processes.rss_mb()
+            figures = _figures(caller, microphone, camera, dates, places, began, elapsed)
+            status = (await client.get("/v1/status")).json()
+            await client.delete(caller.location)
+            await caller.close()
+    finally:
+        server.terminate()
+        await server.wait()
+    return {
+        "mode": options.mode,
+        "aiortc": "stock" if options.stock else "patched",
+        "machine": {
+            "cpu": _cpu_name(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+        },
+        "engine": status["engine"],
+        "server_start_s": round(start_s, 2),
+        "cpu_percent_of_one_core": {
+            name: round(100 * value / elapsed, 1) for name, value in used.items()
+        },
+        "rss_mb": rss,
+        **figures,
+    }
+
+
+async def _source(
+    client: httpx.AsyncClient, options: argparse.Namespace
+) -> tuple[Camera | None, dict[str, str]]:
+    """The camera, if the mode has one, and the query of the call."""
+    if options.mode == "live":
+        pictures = clip_pictures(options.camera)
+        return Camera(lambda number: pictures[number % len(pictures)]), {"mode": "live"}
+    avatars = (await client.get("/v1/avatars")).json()["avatars"]
+    if not avatars:
+        raise RuntimeError("expected at least one avatar, the server has none")
+    return None, {"mode": "avatar", "avatar": options.avatar or avatars[0]["name"]}
+
+
+def _figures(
+    caller: Caller,
+    microphone: Microphone,
+    camera: Camera | None,
+    dates: dict[str, MediaDates],
+    places: list[int],
+    began: float,
+    elapsed: float,
+) -> dict[str, Any]:
+    received = caller.received
+    assert microphone.began is not None
+    sound_ms, offset = _click_delays(caller, microphone, dates["audio"], places, began)
+    video = [entry for entry in received.video if began <= entry[0] <= began + elapsed]
+    if camera is not None:
+        video_ms = [
+            1000 * (arrival - camera.taken[mark])
+            for arrival, _, mark, _, _ in video
+            if mark in camera.taken
+        ]
+    else:
+        video_ms = []
+        for arrival, pts, *_ in video:
+            dated = dates["video"].date(pts, 90_000)
+            if dated is not None and offset is not None:
+                video_ms.append(1000 * (arrival - (dated - offset)))
+    skew = None
+    if sound_ms and video_ms:
+        skew = round(float(np.median(video_ms) - np.median(sound_ms)), 1)
+    stats = [message for message in received.messages if message["type"] == "stats"]
+    gaps = np.diff([arrival for arrival, *_ in video])
+    return {
+        "time_to_first_frame_ms": round(1000 * (received.video[0][0] - caller.called_at), 1),
+        "time_to_first_synced_frame_ms": _first_synced(caller, stats),
+        "video_latency_ms": asdict(Spread.of(video_ms)),
+        "sound_latency_ms": asdict(Spread.of(sound_ms)),
+        "video_minus_sound_ms": skew,
+        "fps": round(len(video) / elapsed, 2),
+        "longest_gap_ms": round(1000 * float(gaps.max()), 1) if len(gaps) else None,
+        "last_stats": stats[-1] if stats else None,
+    }
+
+
+def _click_delays(
+    caller: Caller, microphone: Microphone, dates: MediaDates, places: list[int], began: float
+) -> tuple[list[float], float | None]:
+    """Delays of the clicks in ms, and what media time's NTP lies ahead of capture by."""
+    assert microphone.began is not None
+    heard = [
+        (arrival, pts, place)
+        for arrival, pts, peak, place in caller.received.sound
+        if peak > HEARD_PEAK
+    ]
+    delays, offsets = [], []
+    for place in places:
+        captured = microphone.began + place / SOUND_HZ
+        # A block can be played when it has arrived; the click lies `at` samples into it.
+        later = [
+            (arrival, pts, at)
+            for arrival, pts, at in heard
+            if 0 < arrival - captured < CLICK_EVERY / SOUND_HZ
+        ]
+        if not later or captured < began:
+            continue
+        arrival, pts, at = later[0]
+        delays.append(1000 * (arrival + at / SOUND_HZ - captured))
+        dated = dates.date(pts, SOUND_HZ)
+        if dated is not None:
+            offsets.append(dated + at / SOUND_HZ - captured)
+    return delays, float(np.median(offsets)) if offsets else None
+
+
+def _first_synced(caller: Caller, stats: list[dict[str, Any]]) -> float | None:
+    """Upper bound from the figures that come once a second."""
+    for index, message in enumerate(stats):
+        if message["synced"] > 0:
+            return round(1000.0 * (index + 1), 0)
+    return None
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def main() -> int:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--mode", choices=["avatar", "live"], default="avatar")
+    parser.add_argument("--avatar", help="name of the avatar (the first)")
+    parser.add_argument("--avatars", action="append", type=Path, default=[], help="more avatars")
+    parser.add_argument("--camera", type=Path, help="a clip for the camera in live mode")
+    parser.add_argument("--speech", type=Path, help="a sound file (syllables of noise)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="measured time (20)")
+    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--stock", action="store_true", help="both ends run aiortc as it comes")
+    parser.add_argument("--json", type=Path, help="write the figures to a file")
+    options = parser.parse_args()
+    if options.mode == "live" and options.camera is None:
+        parser.error("live mode needs --camera CLIP, an avatar's clip.mp4 for one")
+    text = json.dumps(asyncio.run(measure(options)), indent=2)
+    if options.json is not None:
+        options.json.write_text(text + "\n", encoding="utf-8")
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

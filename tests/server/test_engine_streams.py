@@ -1,0 +1,132 @@
+"""The engine proper behind the seam, with a tiny model of random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import AvatarError, BackendError, ConfigError
+from engine.media import FRAME_SAMPLES, Picture, RenderedFrame
+from server.engine_messages import EngineSettings, Mode, OpenSession
+from server.engine_streams import StreamsCore
+from tests.server_fakes import make_avatar
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, tiny_onnx_model: Path) -> EngineSettings:
+    root = tmp_path_factory.mktemp("avatars")
+    make_avatar(root, frames=25)
+    return EngineSettings(
+        core="server.engine_streams:StreamsCore",
+        model=str(tiny_onnx_model),
+        backend="onnxruntime",
+        hop_frames=None,
+        avatar_dirs=(root,),
+    )
+
+
+@pytest.fixture(scope="module")
+def core(settings: EngineSettings) -> StreamsCore:
+    return StreamsCore(settings)
+
+
+def _open(core: StreamsCore, session: str, mode: Mode, avatar: str | None = None) -> None:
+    core.open(OpenSession(session, mode, avatar, "", 0, 0, 0, 0, 0, seed=0))
+
+
+def _speech(frames: int) -> np.ndarray:
+    noise = np.random.default_rng(0).standard_normal(frames * FRAME_SAMPLES)
+    return (noise * 0.1).astype(np.float32)
+
+
+def _drain(core: StreamsCore, session: str) -> list[RenderedFrame]:
+    frames: list[RenderedFrame] = []
+    while results := core.step():
+        for result in results:
+            assert result.error is None
+            if result.session == session:
+                frames.extend(result.frames)
+    return frames
+
+
+def test_the_description_comes_after_a_warm_up(core: StreamsCore) -> None:
+    ready = core.describe()
+    assert ready.model == "tiny-random" and ready.backend.startswith("onnxruntime")
+    assert (ready.resolution, ready.hop_frames, ready.lookahead_samples) == (32, 4, 1320)
+    assert ready.hop_ms > 0
+
+
+def test_speech_gives_synced_frames_in_order(core: StreamsCore) -> None:
+    _open(core, "a", "avatar", "ada")
+    core.push_audio("a", _speech(16), 0)
+    frames = _drain(core, "a")
+    core.close("a")
+    assert [frame.index for frame in frames] == list(range(12))
+    assert frames[-1].synced == 1.0
+    assert (frames[0].picture.width, frames[0].picture.height) == (64, 48)
+
+
+def test_sessions_share_a_batch_and_close_alone(core: StreamsCore) -> None:
+    _open(core, "a", "avatar", "ada")
+    _open(core, "b", "avatar", "ada")
+    for name in ("a", "b"):
+        core.push_audio(name, _speech(7), 0)
+    assert {result.session for result in core.step()} == {"a", "b"}
+    core.close("a")
+    core.push_audio("b", _speech(8), 0)
+    assert {result.session for result in core.step()} == {"b"}
+    core.close("b")
+    core.close("b")
+    assert core.step() == []
+
+
+def test_an_interrupt_gives_rest_pictures_for_what_was_given_out(core: StreamsCore) -> None:
+    _open(core, "a", "avatar", "ada")
+    core.push_audio("a", _speech(16), 0)
+    given = _drain(core, "a")
+    rest = core.interrupt("a", 1, 5)
+    assert [frame.index for frame in rest] == list(range(5, len(given)))
+    assert {(frame.generation, frame.synced) for frame in rest} == {(1, 0.0)}
+    assert not np.array_equal(rest[0].picture.i420, given[5].picture.i420)
+    core.push_audio("a", np.zeros(8 * FRAME_SAMPLES, np.float32), 1)
+    after = _drain(core, "a")
+    core.close("a")
+    assert after[0].index == len(given)
+    assert all(frame.generation == 1 for frame in after)
+    assert all(frame.synced == 0.0 for frame in after[2:])
+
+
+def test_a_camera_without_a_face_passes_through(core: StreamsCore) -> None:
+    _open(core, "a", "live")
+    picture = Picture(np.full((72, 64), 90, np.uint8))
+    for index in range(8):
+        core.push_video("a", picture, index * FRAME_SAMPLES)
+    core.push_audio("a", _speech(8), 0)
+    frames = _drain(core, "a")
+    core.close("a")
+    assert len(frames) >= 4
+    assert all(np.array_equal(frame.picture.i420, picture.i420) for frame in frames)
+    assert all(frame.synced == 0.0 for frame in frames)
+
+
+def test_a_late_session_reports_its_dropped_hops(core: StreamsCore) -> None:
+    _open(core, "a", "avatar", "ada")
+    core.push_audio("a", _speech(60), 0)
+    results = core.step()
+    core.close("a")
+    assert sum(result.late_hops for result in results) > 0
+
+
+def test_what_cannot_be_opened_is_refused(settings: EngineSettings, core: StreamsCore) -> None:
+    with pytest.raises(AvatarError, match="eve"):
+        _open(core, "x", "avatar", "eve")
+    model, avatars = settings.model, settings.avatar_dirs
+    with pytest.raises(ConfigError, match="hop_frames"):
+        StreamsCore(EngineSettings("", model, "onnxruntime", 99, avatars))
+    with pytest.raises(BackendError, match="expected a backend"):
+        StreamsCore(EngineSettings("", model, "abacus", None, avatars))
+    nowhere = str(Path(model).parent / "nowhere")
+    with pytest.raises(Exception, match="nowhere"):
+        StreamsCore(EngineSettings("", nowhere, "onnxruntime", None, avatars))
