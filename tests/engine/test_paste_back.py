@@ -20,12 +20,12 @@ def _picture(height: int = 120, width: int = 160, seed: int = 0) -> Picture:
     return Picture(np.asarray(cv2.cvtColor(smooth, cv2.COLOR_RGB2YUV_I420), np.uint8))
 
 
-def _mask() -> PasteMask:
+def _mask(*, keep_detail: bool = True) -> PasteMask:
     weights = np.zeros((R, R), np.float32)
     weights[16:56, 8:56] = 1.0
     soft = np.asarray(cv2.GaussianBlur(weights, (9, 9), 2.0), np.float32)
     soft[0, :] = soft[-1, :] = soft[:, 0] = soft[:, -1] = 0.0
-    return PasteMask.of(soft)
+    return PasteMask.of(soft, keep_detail=keep_detail)
 
 
 def _affine(scale: float = 0.9, angle: float = 0.2, x: float = -20.3, y: float = -9.6) -> F32:
@@ -51,10 +51,41 @@ def test_only_bytes_under_the_mask_change() -> None:
 @pytest.mark.parametrize("affine", [_affine(), _affine(1.1, -0.3, 5.0, -10.5)])
 def test_a_crop_put_back_unchanged_leaves_the_picture_as_it_was(affine: F32) -> None:
     picture = _picture()
-    pasted = paste_crop(picture, crop_face(picture, affine, R), _mask(), affine)
+    crop = crop_face(picture, affine, R)
+    assert np.array_equal(paste_crop(picture, crop, _mask(), affine).i420, picture.i420)
+    pasted = paste_crop(picture, crop, _mask(keep_detail=False), affine)
     difference = np.abs(pasted.i420.astype(int) - picture.i420.astype(int))
     assert difference.mean() < 0.6
     assert np.percentile(difference, 99.5) <= 12
+
+
+def test_a_smoothed_crop_keeps_the_pictures_detail_and_takes_its_shade() -> None:
+    picture = Picture(np.full((180, 160), 128, np.uint8))
+    picture.luma[:] = np.random.default_rng(0).normal(128, 12, picture.luma.shape).astype(np.uint8)
+    crop = crop_face(picture, _affine(), R)
+    darker = np.clip(cv2.GaussianBlur(crop, (0, 0), 3.0).astype(int) - 4, 0, 255).astype(np.uint8)
+    kept = paste_crop(picture, darker, _mask(), _affine())
+    plain = paste_crop(picture, darker, _mask(keep_detail=False), _affine())
+    inside = (slice(45, 65), slice(45, 65))
+
+    def grain(luma: U8) -> float:
+        smooth = cv2.GaussianBlur(luma, (0, 0), 2.0)
+        return float((luma[inside].astype(int) - smooth[inside]).std())
+
+    assert grain(plain.luma) < 0.3 * grain(picture.luma)
+    assert grain(kept.luma) > 0.7 * grain(picture.luma)
+    change = kept.luma[inside].mean() - picture.luma[inside].mean()
+    assert -6.0 < change < -1.0
+
+
+def test_an_open_mouth_shows_as_it_was_generated() -> None:
+    picture = Picture(np.full((180, 160), 120, np.uint8))
+    crop = crop_face(picture, _affine(), R)
+    crop[28:44, 20:44] = 20
+    kept = paste_crop(picture, crop, _mask(), _affine())
+    plain = paste_crop(picture, crop, _mask(keep_detail=False), _affine())
+    assert np.abs(kept.i420.astype(int) - plain.i420).max() <= 8
+    assert kept.luma.min() == plain.luma.min()
 
 
 def test_a_grey_picture_keeps_its_exact_colour() -> None:
@@ -96,4 +127,4 @@ def test_crop_and_mask_must_agree() -> None:
     with pytest.raises(VideoFormatError, match=r"expected a crop of \(64, 64\)"):
         paste_crop(_picture(), np.zeros((32, 32, 3), np.uint8), _mask(), _affine())
     with pytest.raises(VideoFormatError, match="some weight"):
-        PasteMask.of(np.zeros((R, R), np.float32))
+        PasteMask.of(np.zeros((R, R), np.float32), keep_detail=True)
