@@ -31,11 +31,14 @@ class HopInput:
         mel: float32 [h, n_mels, mel_frames], the log-mel window of each frame.
         masked_latents: float32 [h, C, s, s], codec latents of the crops with
             the generated part greyed out (`Backend.encode(crops, masked=True)`).
+        ref_latents: float32 [h, C, s, s], of the same crops whole (`masked=False`): the
+            face's own look, whatever its mouth does. LatentSync's same-frame reference.
     """
 
     state: SessionState
     mel: F32
     masked_latents: F32
+    ref_latents: F32
 
 
 class Backend(Protocol):
@@ -55,11 +58,10 @@ class Backend(Protocol):
             float32 [n, C, s, s], scaled as the U-Net reads them.
         """
 
-    def new_session(self, ref_latents: F32, *, hop_frames: int, seed: int) -> SessionState:
+    def new_session(self, *, hop_frames: int, seed: int) -> SessionState:
         """Fresh state for one session.
 
         Args:
-            ref_latents: float32 [C, s, s], the reference face, `encode(masked=False)`.
             hop_frames: new frames a call, fixed for the session's life.
             seed: of the session's fixed noise.
         """

@@ -49,13 +49,8 @@ def check_crops(spec: ModelSpec, crops: U8) -> None:
         )
 
 
-def check_new_session(spec: ModelSpec, ref_latents: F32, hop_frames: int) -> None:
-    """Raises VideoFormatError or StreamError unless a session can start so."""
-    want = latents_shape(spec)
-    if ref_latents.shape != want:
-        raise VideoFormatError(
-            f"expected reference latents of shape {want}, got {ref_latents.shape}"
-        )
+def check_new_session(spec: ModelSpec, hop_frames: int) -> None:
+    """Raises StreamError unless a session can start so."""
     if not 1 <= hop_frames <= spec.window_frames:
         raise StreamError(f"expected a hop of 1 to {spec.window_frames} frames, got {hop_frames}")
 
@@ -69,7 +64,7 @@ def check_batch(spec: ModelSpec, batch: Sequence[HopInput], hops: Sequence[int])
     Raises:
         StreamError: sessions of several hop lengths, or one session twice.
         AudioFormatError: a mel window of another shape.
-        VideoFormatError: masked latents of another shape.
+        VideoFormatError: masked or reference latents of another shape.
     """
     if len(set(hops)) != 1:
         raise StreamError(f"expected one hop length in a batch, got {sorted(set(hops))}")
@@ -77,14 +72,15 @@ def check_batch(spec: ModelSpec, batch: Sequence[HopInput], hops: Sequence[int])
         raise StreamError("expected every session once in a batch")
     hop = hops[0]
     mel_shape = (hop, spec.audio.n_mels, spec.audio.mel_frames)
-    masked_shape = (hop, *latents_shape(spec))
+    face_shape = (hop, *latents_shape(spec))
     for item in batch:
         if item.mel.shape != mel_shape:
             raise AudioFormatError(
                 f"expected log-mel windows of shape {mel_shape}, got {item.mel.shape}"
             )
-        if item.masked_latents.shape != masked_shape:
-            raise VideoFormatError(
-                f"expected masked latents of shape {masked_shape}, got {item.masked_latents.shape}"
-            )
+        for kind, latents in (("masked", item.masked_latents), ("reference", item.ref_latents)):
+            if latents.shape != face_shape:
+                raise VideoFormatError(
+                    f"expected {kind} latents of shape {face_shape}, got {latents.shape}"
+                )
     return hop

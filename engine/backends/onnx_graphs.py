@@ -61,8 +61,8 @@ class GraphSession:
     """One session's memory.
 
     Attributes:
-        sample: float32 [1, 3C + 1, h, s, s], the U-Net's input; the mask and
-            reference channels are written once.
+        sample: float32 [1, 3C + 1, h, s, s], the U-Net's input; the mask channel
+            is written once.
         noise: float32 [C, 1, s, s], the session's fixed noise.
         rings: one set a served timestep.
     """
@@ -149,15 +149,14 @@ class GraphBackend:
             start += size
         return latents
 
-    def new_session(self, ref_latents: F32, *, hop_frames: int, seed: int) -> GraphSession:
+    def new_session(self, *, hop_frames: int, seed: int) -> GraphSession:
         """Fresh state; compiles the graphs for a hop length that has not been used yet."""
         spec = self.spec
-        check_new_session(spec, ref_latents, hop_frames)
+        check_new_session(spec, hop_frames)
         self._compile_hop(hop_frames)
         channels, size = spec.codec.latent_channels, spec.latent_size
         sample = np.empty((1, spec.unet.in_channels, hop_frames, size, size), np.float32)
         sample[0, channels] = self._mask_latents
-        sample[0, 2 * channels + 1 :] = ref_latents[:, None]
         context = self._context(hop_frames)
         return GraphSession(
             owner=self,
@@ -187,6 +186,7 @@ class GraphBackend:
         noisy = session.sample[0, :channels]
         noisy[:] = session.noise
         session.sample[0, channels + 1 : 2 * channels + 1] = item.masked_latents.swapaxes(0, 1)
+        session.sample[0, 2 * channels + 1 :] = item.ref_latents.swapaxes(0, 1)
         audio = tokens[None]
         for index, rings in enumerate(session.rings):
             inputs = {

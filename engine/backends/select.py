@@ -37,7 +37,7 @@ class BackendStatus:
     """Whether one backend can run a model here, and if not, what to do about it.
 
     Attributes:
-        name: as `open_backend` takes it.
+        name: as `auto` calls it; what `open_backend` takes is the part before "-".
         usable: everything it needs is there.
         detail: version and device, or what is missing.
         remedy: what to do; empty when usable.
@@ -72,32 +72,29 @@ def _onnx_status(name: str, model_dir: Path) -> BackendStatus:
             name,
             False,
             f"{name} {version} found no {', '.join(missing)} in {model_dir}",
-            f"lipwire export --model {model_dir} --target onnx",
+            f"python -m export.to_onnx {model_dir}",
         )
     return BackendStatus(name, True, f"{name} {version}, CPU, one thread")
 
 
-def _torch_status(model_dir: Path, *, cuda: bool) -> BackendStatus:
+def _torch_status(name: str, model_dir: Path) -> BackendStatus:
     version = _version("torch")
     if version is None:
-        return BackendStatus(
-            "torch", False, "torch is not installed", 'pip install "lipwire[latentsync]"'
-        )
+        detail = "torch is not installed"
+        return BackendStatus(name, False, detail, 'pip install "lipwire[latentsync]"')
     missing = _missing(model_dir, SAFETENSORS_FILES)
     if missing:
         detail = f"torch {version} found no {', '.join(missing)} in {model_dir}"
-        return BackendStatus("torch", False, detail, "restore the model folder")
-    if not cuda:
-        return BackendStatus("torch", True, f"torch {version}, CPU: the reference, slow")
+        return BackendStatus(name, False, detail, "restore the model folder")
+    if name != "torch-cuda":
+        return BackendStatus(name, True, f"torch {version}, the reference, slow on a CPU")
     if "+cpu" in version:
-        return BackendStatus(
-            "torch", False, f"torch {version} is built without CUDA", "install torch with CUDA"
-        )
+        detail = f"torch {version} is built without CUDA"
+        return BackendStatus(name, False, detail, "with an NVIDIA GPU, install torch with CUDA")
     if not importlib.import_module("torch").cuda.is_available():
-        return BackendStatus(
-            "torch", False, f"torch {version} sees no CUDA device", "check the NVIDIA driver"
-        )
-    return BackendStatus("torch", True, f"torch {version}, CUDA")
+        detail = f"torch {version} sees no CUDA device"
+        return BackendStatus(name, False, detail, "with an NVIDIA GPU, check its driver")
+    return BackendStatus(name, True, f"torch {version}, CUDA")
 
 
 def _tensorrt_status() -> BackendStatus:
@@ -107,7 +104,7 @@ def _tensorrt_status() -> BackendStatus:
         "tensorrt",
         False,
         f"{detail}; this version of Lipwire builds no TensorRT plans yet",
-        "use torch on CUDA",
+        "with an NVIDIA GPU, use torch with CUDA",
     )
 
 
@@ -115,7 +112,7 @@ def _status(candidate: str, model_dir: Path) -> BackendStatus:
     if candidate == "tensorrt":
         return _tensorrt_status()
     if candidate.startswith("torch"):
-        return _torch_status(model_dir, cuda=candidate == "torch-cuda")
+        return _torch_status(candidate, model_dir)
     return _onnx_status(candidate, model_dir)
 
 

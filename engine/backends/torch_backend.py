@@ -32,7 +32,6 @@ class TorchSession:
 
     Attributes:
         noise: [C, 1, s, s], the session's fixed noise.
-        ref_latents: [C, 1, s, s].
         rings: per served timestep, per ring, [2, c, ...].
         valid: [c] 1.0 where the rings' slot is filled.
     """
@@ -40,7 +39,6 @@ class TorchSession:
     owner: TorchBackend
     hop: int
     noise: Tensor
-    ref_latents: Tensor
     rings: list[list[Tensor]]
     valid: Tensor
 
@@ -111,10 +109,10 @@ class TorchBackend:
         latents: F32 = self.codec.encode(image.to(self._dtype)).float().cpu().numpy()
         return latents
 
-    def new_session(self, ref_latents: F32, *, hop_frames: int, seed: int) -> TorchSession:
+    def new_session(self, *, hop_frames: int, seed: int) -> TorchSession:
         """Fresh state."""
         spec = self.spec
-        check_new_session(spec, ref_latents, hop_frames)
+        check_new_session(spec, hop_frames)
         context = spec.window_frames - hop_frames
         shapes: list[tuple[int, ...]] = [
             *self.unet.ring_shapes(spec.latent_size),
@@ -125,7 +123,6 @@ class TorchBackend:
             owner=self,
             hop=hop_frames,
             noise=self._tensor(session_noise(spec, seed))[:, None],
-            ref_latents=self._tensor(ref_latents)[:, None],
             rings=[
                 [empty.new_zeros(2, context, *shape) for shape in shapes if context]
                 for _ in spec.timesteps
@@ -143,17 +140,19 @@ class TorchBackend:
         mel = self._tensor(np.concatenate([item.mel for item in batch]))
         audio = self.audio_encoder(mel).unflatten(0, (-1, hop))
         masked = self._tensor(np.stack([item.masked_latents for item in batch])).transpose(1, 2)
-        latents = self._denoise(sessions, masked, audio)
+        reference = self._tensor(np.stack([item.ref_latents for item in batch])).transpose(1, 2)
+        latents = self._denoise(sessions, masked, reference, audio)
         images = self.codec.decode(latents.transpose(1, 2).flatten(0, 1)).float()
         pictures = (images * 127.5 + 128.0).clamp(0.0, 255.0).to(torch.uint8)
         crops: U8 = pictures.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         return np.split(crops, len(batch))
 
-    def _denoise(self, sessions: Sequence[TorchSession], masked: Tensor, audio: Tensor) -> Tensor:
-        """Clean latents [b, C, h, s, s] of masked latents of that shape and audio tokens."""
+    def _denoise(
+        self, sessions: Sequence[TorchSession], masked: Tensor, reference: Tensor, audio: Tensor
+    ) -> Tensor:
+        """Clean latents [b, C, h, s, s] of face latents of that shape and audio tokens."""
         spec = self.spec
         noise = torch.stack([session.noise for session in sessions]).expand_as(masked)
-        reference = torch.stack([session.ref_latents for session in sessions]).expand_as(masked)
         mask = self._mask_latents.expand_as(masked[:, :1])
         valid = torch.stack([session.valid for session in sessions])
         latents, pushed = noise, []

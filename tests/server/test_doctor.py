@@ -41,8 +41,8 @@ def test_a_folder_without_graphs_says_how_to_export_them(tmp_path: Path) -> None
     make_tiny_model(tmp_path)
     checks = {check.name: check for check in doctor.check_backends(str(tmp_path))}
     assert checks["backend openvino"].verdict == "note"
-    assert "lipwire export" in checks["backend openvino"].remedy
-    assert checks["backend auto"].found == "chooses torch"
+    assert "export.to_onnx" in checks["backend openvino"].remedy
+    assert checks["backend auto"].found == "chooses torch-cpu"
 
 
 def test_cpu_flags_come_from_the_first_core(tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ from engine.backends.torch_backend import TorchBackend
 from engine.errors import AudioFormatError, BackendError, StreamError, VideoFormatError
 from tests.tiny_models import TINY_SPEC, make_tiny_model
 
-REFERENCE = np.zeros((4, 4, 4), np.float32)
 MEL = np.zeros((4, 80, 32), np.float32)
-MASKED = np.zeros((4, 4, 4, 4), np.float32)
+WHOLE = np.zeros((4, 4, 4, 4), np.float32)
 
 
 @pytest.fixture(scope="module", params=["torch", "onnxruntime"])
@@ -34,34 +33,34 @@ def copy_of(folder: Path, target: Path) -> Path:
 
 
 def test_misshapen_inputs_say_what_was_expected(backend: Backend) -> None:
-    session = backend.new_session(REFERENCE, hop_frames=4, seed=0)
+    session = backend.new_session(hop_frames=4, seed=0)
     with pytest.raises(AudioFormatError, match=r"\(4, 80, 32\), got \(3, 80, 32\)"):
-        backend.run_hop([HopInput(session, MEL[:3], MASKED)])
+        backend.run_hop([HopInput(session, MEL[:3], WHOLE, WHOLE)])
     with pytest.raises(VideoFormatError, match=r"\(4, 4, 4, 4\), got \(4, 4, 4, 3\)"):
-        backend.run_hop([HopInput(session, MEL, MASKED[..., :3])])
+        backend.run_hop([HopInput(session, MEL, WHOLE[..., :3], WHOLE)])
     with pytest.raises(VideoFormatError, match=r"uint8 \[n, 32, 32, 3\]"):
         backend.encode(np.zeros((1, 16, 16, 3), np.uint8), masked=True)
     with pytest.raises(VideoFormatError, match="reference latents"):
-        backend.new_session(REFERENCE[:3], hop_frames=4, seed=0)
+        backend.run_hop([HopInput(session, MEL, WHOLE, WHOLE[:3])])
     with pytest.raises(StreamError, match="hop of 1 to 16"):
-        backend.new_session(REFERENCE, hop_frames=0, seed=0)
+        backend.new_session(hop_frames=0, seed=0)
 
 
 def test_batches_share_one_hop_and_hold_a_session_once(backend: Backend) -> None:
-    four = backend.new_session(REFERENCE, hop_frames=4, seed=0)
-    two = backend.new_session(REFERENCE, hop_frames=2, seed=0)
+    four = backend.new_session(hop_frames=4, seed=0)
+    two = backend.new_session(hop_frames=2, seed=0)
     with pytest.raises(StreamError, match="one hop length"):
-        backend.run_hop([HopInput(four, MEL, MASKED), HopInput(two, MEL[:2], MASKED[:2])])
+        backend.run_hop([HopInput(four, MEL, WHOLE, WHOLE), HopInput(two, MEL[:2], WHOLE[:2], WHOLE[:2])])
     with pytest.raises(StreamError, match="every session once"):
-        backend.run_hop([HopInput(four, MEL, MASKED), HopInput(four, MEL, MASKED)])
+        backend.run_hop([HopInput(four, MEL, WHOLE, WHOLE), HopInput(four, MEL, WHOLE, WHOLE)])
     assert backend.run_hop([]) == []
 
 
 def test_a_session_of_another_backend_is_refused(backend: Backend, tiny_onnx_model: Path) -> None:
     other = TorchBackend(tiny_onnx_model, torch.device("cpu"))
-    stranger = other.new_session(REFERENCE, hop_frames=4, seed=0)
+    stranger = other.new_session(hop_frames=4, seed=0)
     with pytest.raises(StreamError, match="expected a session of this"):
-        backend.run_hop([HopInput(stranger, MEL, MASKED)])
+        backend.run_hop([HopInput(stranger, MEL, WHOLE, WHOLE)])
 
 
 @pytest.mark.parametrize("module", [openvino_backend, onnxruntime_backend])
@@ -94,13 +93,13 @@ def test_onnxruntime_runs_f32_only(tiny_onnx_model: Path) -> None:
 def test_graph_backends_need_some_context(tiny_onnx_model: Path) -> None:
     backend = onnxruntime_backend.open_model(tiny_onnx_model)
     with pytest.raises(BackendError, match="hop of at most 15"):
-        backend.new_session(REFERENCE, hop_frames=16, seed=0)
+        backend.new_session(hop_frames=16, seed=0)
 
 
 def test_torch_runs_a_whole_window_as_one_hop(tiny_onnx_model: Path) -> None:
     backend = TorchBackend(tiny_onnx_model, torch.device("cpu"))
-    session = backend.new_session(REFERENCE, hop_frames=16, seed=0)
-    item = HopInput(session, np.tile(MEL, (4, 1, 1)), np.tile(MASKED, (4, 1, 1, 1)))
+    session = backend.new_session(hop_frames=16, seed=0)
+    item = HopInput(session, np.tile(MEL, (4, 1, 1)), *[np.tile(WHOLE, (4, 1, 1, 1))] * 2)
     assert backend.run_hop([item])[0].shape == (16, 32, 32, 3)
 
 
@@ -108,13 +107,13 @@ def test_torch_carries_the_moments_of_pooled_norms(tmp_path: Path) -> None:
     pooled = dataclasses.replace(TINY_SPEC.unet, per_frame_norm=False)
     make_tiny_model(tmp_path, unet=pooled, carry="carry")
     backend = TorchBackend(tmp_path, torch.device("cpu"))
-    session = backend.new_session(REFERENCE, hop_frames=4, seed=0)
+    session = backend.new_session(hop_frames=4, seed=0)
     noise = np.random.default_rng(0).standard_normal(MASKED.shape, np.float32)
     bright, dark = (
-        backend.run_hop([HopInput(session, MEL, MASKED + value)])[0] for value in (noise, 0 * noise)
+        backend.run_hop([HopInput(session, MEL, WHOLE + value, WHOLE)])[0] for value in (noise, 0 * noise)
     )
     session.reset()
-    alone = backend.run_hop([HopInput(session, MEL, MASKED)])[0]
+    alone = backend.run_hop([HopInput(session, MEL, WHOLE, WHOLE)])[0]
     assert bright.shape == dark.shape == alone.shape
     assert np.abs(dark.astype(int) - alone.astype(int)).max() > 1  # the moments were carried
 

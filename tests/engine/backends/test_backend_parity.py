@@ -27,31 +27,27 @@ OPENERS: dict[str, Callable[[Path], Backend]] = {
 def inputs_of(
     backend: Backend, hop: int, seed: int, hops: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Random log-mels and masked latents of a run of hops."""
+    """Random log-mels, masked and reference latents of a run of hops."""
     spec = backend.spec
     rng = np.random.default_rng(seed)
     mel_shape = (hop, spec.audio.n_mels, spec.audio.mel_frames)
     latents_shape = (hop, spec.codec.latent_channels, spec.latent_size, spec.latent_size)
     return [
-        (rng.standard_normal(mel_shape, np.float32), rng.standard_normal(latents_shape, np.float32))
+        (
+            rng.standard_normal(mel_shape, np.float32),
+            rng.standard_normal(latents_shape, np.float32),
+            rng.standard_normal(latents_shape, np.float32),
+        )
         for _ in range(hops)
     ]
 
 
-def new_session(backend: Backend, hop: int, seed: int) -> SessionState:
-    """A session with random reference latents."""
-    spec = backend.spec
-    shape = (spec.codec.latent_channels, spec.latent_size, spec.latent_size)
-    reference = np.random.default_rng(1000 + seed).standard_normal(shape, np.float32)
-    return backend.new_session(reference, hop_frames=hop, seed=seed)
-
-
 def run_alone(backend: Backend, hop: int, seed: int, hops: int = 5) -> U8:
     """[hops * h, R, R, 3] crops of one session."""
-    session = new_session(backend, hop, seed)
+    session = backend.new_session(hop_frames=hop, seed=seed)
     crops = [
-        backend.run_hop([HopInput(session, mel, masked)])[0]
-        for mel, masked in inputs_of(backend, hop, seed, hops)
+        backend.run_hop([HopInput(session, *item)])[0]
+        for item in inputs_of(backend, hop, seed, hops)
     ]
     return np.concatenate(crops)
 
@@ -106,7 +102,7 @@ def test_a_session_gives_the_same_alone_and_among_others(
 ) -> None:
     backend = backends[name]
     alone = [run_alone(backend, 4, seed) for seed in range(3)]
-    sessions = [new_session(backend, 4, seed) for seed in range(3)]
+    sessions = [backend.new_session(hop_frames=4, seed=seed) for seed in range(3)]
     streams = [inputs_of(backend, 4, seed, 5) for seed in range(3)]
     together = [
         backend.run_hop(
@@ -124,7 +120,7 @@ def test_a_reset_session_starts_over_as_a_fresh_one(
     backends: dict[str, Backend], name: str
 ) -> None:
     backend = backends[name]
-    session = new_session(backend, 4, 5)
+    session = backend.new_session(hop_frames=4, seed=5)
     stream = inputs_of(backend, 4, 5, 3)
 
     def play() -> list[U8]:
@@ -140,7 +136,7 @@ def test_a_reset_session_starts_over_as_a_fresh_one(
 @pytest.mark.parametrize("name", OPENERS)
 def test_results_stay_after_the_next_hop(backends: dict[str, Backend], name: str) -> None:
     backend = backends[name]
-    session = new_session(backend, 4, 2)
+    session = backend.new_session(hop_frames=4, seed=2)
     (first, second) = inputs_of(backend, 4, 2, 2)
     crops = backend.run_hop([HopInput(session, *first)])[0]
     latents = backend.encode(crops, masked=True)
