@@ -106,7 +106,7 @@ class DelayControl:
         """Notes when a block of sound was there: wall minus its media time."""
         self._blocks.append(ready)
         self._blocks_seen += 1
-        if self._sound is None or self._blocks_seen % RETARGET_BLOCKS == 0:
+        if self._blocks_seen < RETARGET_BLOCKS or self._blocks_seen % RETARGET_BLOCKS == 0:
             self._sound = _percentile_95(self._blocks)
             self._retarget()
 
@@ -139,10 +139,10 @@ class DelayControl:
 
 
 def _percentile_95(values: deque[int]) -> int | None:
-    if not values:
+    """The 95th percentile; of few values not the worst, which is often the very first."""
+    if len(values) < 2:
         return None
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, len(ordered) * 95 // 100)]
+    return sorted(values)[(len(values) - 1) * 95 // 100]
 
 
 class Playout(Generic[P]):

@@ -84,10 +84,9 @@ def test_a_missing_picture_is_reported_once_and_its_place_is_closed() -> None:
     queue.push_hop([frame(1)], READY + FRAME_TICKS)
     assert queue.poll(300 * MS + LATE_TICKS) == [VideoMissing(0)]
     assert queue.missing_frames == 1
-    queue.push_hop([frame(0)], 300 * MS + LATE_TICKS)  # and the delay rises with it
+    queue.push_hop([frame(0)], 300 * MS + LATE_TICKS)
     assert queue.late_frames == 1
-    assert queue.poll(340 * MS) == []
-    due = queue.poll(340 * MS + LATE_TICKS + MARGIN_TICKS)
+    due = queue.poll(340 * MS)
     assert [item.frame.pts for item in due if isinstance(item, VideoRelease)] == [FRAME_TICKS]
 
 
@@ -130,6 +129,8 @@ def test_rest_pictures_replace_those_of_the_same_place() -> None:
 
 def test_the_delay_rises_at_once_with_a_slow_engine() -> None:
     delay = DelayControl(100 * MS, 800 * MS)
+    delay.observe_hop(900 * MS)
+    assert delay.advance(0) == 100 * MS  # one hop, the very first, proves nothing
     delay.observe_hop(350 * MS)
     assert delay.advance(0) == 350 * MS + MARGIN_TICKS
 
@@ -137,6 +138,7 @@ def test_the_delay_rises_at_once_with_a_slow_engine() -> None:
 def test_the_delay_falls_by_at_most_5_ms_a_second() -> None:
     delay = DelayControl(500 * MS, 800 * MS)
     delay.advance(0)
+    delay.observe_hop(100 * MS)
     delay.observe_hop(100 * MS)
     before = delay.offset
     for tick in range(0, 10 * TICK_HZ, 137):
@@ -156,8 +158,9 @@ def test_one_outlier_in_twenty_does_not_raise_the_delay() -> None:
 
 def test_the_delay_never_exceeds_its_ceiling_above_the_sound() -> None:
     delay = DelayControl(100 * MS, 400 * MS)
-    delay.observe_sound(20 * MS)
-    delay.observe_hop(5000 * MS)
+    for _ in range(2):
+        delay.observe_sound(20 * MS)
+        delay.observe_hop(5000 * MS)
     assert delay.advance(0) == 420 * MS
 
 
