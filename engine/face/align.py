@@ -23,7 +23,7 @@ _TEMPLATE_BOX = (75.0, 100.0)  # width and height that the template's points are
 _TEMPLATE_POINTS = ((17.0, 20.0), (58.0, 20.0), (37.5, 40.0))
 _BIAS_KEPT = 0.2  # share of the previous frame's bias
 
-_LANDMARKS_106 = ((43, 48, 49, 51, 50), (101, 102, 103, 104, 105), (74, 77, 83, 86))
+LANDMARKS_106 = ((43, 48, 49, 51, 50), (101, 102, 103, 104, 105), (74, 77, 83, 86))
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ def points_of_landmarks(landmarks: NDArray[Any]) -> F32:
     Args:
         landmarks: [106, 2].
     """
-    means = [np.mean(landmarks[list(group)], axis=0) for group in _LANDMARKS_106]
+    means = [np.mean(landmarks[list(group)], axis=0) for group in LANDMARKS_106]
     return np.round(np.stack(means)).astype(np.float32)
 
 

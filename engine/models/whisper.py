@@ -121,3 +121,24 @@ class WhisperEncoder(nn.Module):
             [n, tokens, width]: the last 10 positions, row = (layers + 1) * step + state.
         """
         return self.states(mel)[:, -AUDIO_STEPS:].flatten(1, 2)
+
+
+def offline_states(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
+    """Every state of a whole recording, as LatentSync reads it.
+
+    The recording is cut into segments of the encoder's full length; the last
+    one is padded with zeros of log-mel, not with silence.
+
+    Args:
+        mel: [n_mels, frames] log-mel.
+
+    Returns:
+        [T, layers + 1, width], T the sum over segments of half their frames.
+    """
+    length = encoder.spec.mel_frames
+    parts = []
+    for start in range(0, mel.shape[1], length):
+        segment = mel[:, start : start + length]
+        padded = F.pad(segment, (0, length - segment.shape[1]))
+        parts.append(encoder.states(padded[None])[0, : segment.shape[1] // 2])
+    return torch.cat(parts)

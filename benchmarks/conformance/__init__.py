@@ -1,0 +1,1 @@
+"""Holds this implementation against stored numbers of the published one."""
