@@ -88,6 +88,8 @@ class UNetSpec:
         motion_decoder_only: temporal modules in the up blocks only.
         time_scale_shift: the time embedding scales and shifts (FiLM) instead of adding.
         audio_film: pool the frame's audio tokens into the time embedding.
+        reference_gate: predict a gate beside the clean latents, which shows the
+            reference latents where they need no change (for the prediction "sample").
     """
 
     in_channels: int = 13
@@ -105,6 +107,7 @@ class UNetSpec:
     per_frame_norm: bool = False
     time_scale_shift: bool = False
     audio_film: bool = False
+    reference_gate: bool = False
 
     def __post_init__(self) -> None:
         _expect(

@@ -41,8 +41,6 @@ BUNDLED_FACE: Final = FaceSpec(
 
 Split = Literal["train", "test"]
 
-NEAR_FRAMES: Final = (7, 26)  # how far a near reference is: another mouth, nearly the same pose
-
 # The lips at every opening, in crop units 0..1: left, top, right, bottom.
 MOUTH_BOX: Final = (0.25, 0.33, 0.75, 0.80)
 
@@ -81,14 +79,13 @@ class Clip:
     """Consecutive frames of one face that speaks.
 
     Attributes:
-        shard: index of the shard that holds the frames, `row` of the clip in it.
+        shard: index of the shard that holds the frames.
         first, frames: where in the shard.
         identity: the face.
         speech: name of the speech clip; `start_frame` is where in it frame 0 lies.
     """
 
     shard: int
-    row: int
     first: int
     frames: int
     identity: int
@@ -103,27 +100,27 @@ class CropStore:
     def __init__(
         self,
         crops: Sequence[U8],
-        references: Sequence[U8],
+        sources: Sequence[U8],
         mouths: Sequence[F32],
         clips: Sequence[Clip],
     ) -> None:
-        self._crops, self._references, self._mouths = crops, references, mouths
+        self._crops, self._sources, self._mouths = crops, sources, mouths
         self._by_split: dict[Split, list[Clip]] = {
             split: [clip for clip in clips if clip.split == split] for split in get_args(Split)
         }
 
     @classmethod
     def open(cls, folder: Path = CORPUS_FOLDER / "faces") -> CropStore:
-        """The store in `folder`: shards of `crops_`, `reference_`, `mouth_XX.npy` and a JSON."""
-        crops, references, mouths, clips = [], [], [], []
+        """The store in `folder`: shards of `crops_`, `source_`, `mouth_XX.npy` and a JSON."""
+        crops, sources, mouths, clips = [], [], [], []
         for shard, path in enumerate(sorted(folder.glob("crops_*.json"))):
             number = path.stem.removeprefix("crops_")
             crops.append(np.load(folder / f"crops_{number}.npy", mmap_mode="r"))
-            references.append(np.load(folder / f"reference_{number}.npy"))
+            sources.append(np.load(folder / f"source_{number}.npy", mmap_mode="r"))
             mouths.append(np.load(folder / f"mouth_{number}.npy"))
             entries = json.loads(path.read_text())
-            clips += [Clip(shard=shard, row=row, **entry) for row, entry in enumerate(entries)]
-        return cls(crops, references, mouths, clips)
+            clips += [Clip(shard=shard, **entry) for entry in entries]
+        return cls(crops, sources, mouths, clips)
 
     def clips(self, split: Split) -> list[Clip]:
         return self._by_split[split]
@@ -136,9 +133,9 @@ class CropStore:
         """float32 [frames, 7]: the mouth as drawn."""
         return self._mouths[clip.shard][clip.first : clip.first + clip.frames]
 
-    def reference(self, clip: Clip) -> U8:
-        """uint8 [R, R, 3]: the clip's face at rest, in another pose."""
-        return np.asarray(self._references[clip.shard][clip.row])
+    def source(self, clip: Clip) -> U8:
+        """uint8 [frames, R, R, 3]: the same frames with another mouth."""
+        return np.asarray(self._sources[clip.shard][clip.first : clip.first + clip.frames])
 
     def sample_labelled(self, count: int, split: Split, seed: int) -> tuple[U8, F32]:
         """`count` random frames, faces drawn evenly, and their mouths."""
@@ -152,33 +149,16 @@ class CropStore:
     def sample_pairs(
         self, count: int, split: Split, rng: np.random.Generator
     ) -> tuple[U8, U8, F32]:
-        """Random frames, a reference of each, and the mouths of the frames."""
+        """Random frames, the source of each, and the mouths of the frames."""
         clips = self.clips(split)
-        frames, references, mouths = [], [], []
+        frames, sources, mouths = [], [], []
         for index in rng.integers(len(clips), size=count):
             clip = clips[index]
-            place = int(rng.integers(clip.frames))
-            frames.append(self._crops[clip.shard][clip.first + place])
-            mouths.append(self._mouths[clip.shard][clip.first + place])
-            references.append(self.draw_reference(clip, place, rng))
-        return np.stack(frames), np.stack(references), np.stack(mouths)
-
-    def draw_reference(self, clip: Clip, place: int, rng: np.random.Generator) -> U8:
-        """uint8 [R, R, 3]: the face of `clip` for its frame `place`.
-
-        Half of the time near in pose (some frames away, so that the mouth
-        differs), else anywhere in the clip or at rest in another pose.
-        """
-        kind = rng.random()
-        if kind < 0.25:
-            return self.reference(clip)
-        if kind < 0.5:
-            return np.asarray(self._crops[clip.shard][clip.first + int(rng.integers(clip.frames))])
-        away = int(rng.integers(*NEAR_FRAMES)) * (1 if rng.random() < 0.5 else -1)
-        if not 0 <= place + away < clip.frames:
-            away = -away
-        near = min(max(place + away, 0), clip.frames - 1)
-        return np.asarray(self._crops[clip.shard][clip.first + near])
+            row = clip.first + int(rng.integers(clip.frames))
+            frames.append(self._crops[clip.shard][row])
+            mouths.append(self._mouths[clip.shard][row])
+            sources.append(self._sources[clip.shard][row])
+        return np.stack(frames), np.stack(sources), np.stack(mouths)
 
     def sample(self, count: int, split: Split, seed: int) -> U8:
         """uint8 [count, R, R, 3]: random frames."""
@@ -196,19 +176,17 @@ class FrameBatch:
 
     Attributes:
         whole: [n, C, s, s] latents of the frames: what is to be predicted.
-        masked: the same with the generated part greyed out.
-        reference: of another frame of the same clip.
+        reference: of the source: the same frame with another mouth.
+        masked: of the source with the generated part greyed out.
         mouth: [n, 7].
         mask: [1, 1, s, s] latent mask, 1 = keep.
-        pixel_mask: [R, R].
     """
 
     whole: Tensor
-    masked: Tensor
     reference: Tensor
+    masked: Tensor
     mouth: Tensor
     mask: Tensor
-    pixel_mask: Tensor
 
 
 def shifted(crops: U8, rng: np.random.Generator, reach: int = 2) -> U8:
@@ -224,20 +202,24 @@ def shifted(crops: U8, rng: np.random.Generator, reach: int = 2) -> U8:
 def frame_batch(
     store: CropStore, codec: TinyCodec, count: int, split: Split, seed: int
 ) -> FrameBatch:
-    """`count` random frames with their references, jittered and encoded."""
+    """`count` random frames with their sources, jittered and encoded."""
     rng = np.random.default_rng((11, seed))
     generator = torch.Generator().manual_seed(seed)
-    crops, references, mouths = store.sample_pairs(count, split, rng)
-    moved = np.stack([shifted(np.stack(pair), rng) for pair in zip(crops, references, strict=True)])
+    crops, sources, mouths = store.sample_pairs(count, split, rng)
+    moved = np.stack([shifted(np.stack(pair), rng) for pair in zip(crops, sources, strict=True)])
     flat = colour_jitter(to_tensor(moved.reshape(-1, *crops.shape[1:])), generator, group=2)
     pair = flat.reshape(count, 2, *flat.shape[1:])
     pixel_mask = keep_pixels()
-    factor = codec.spec.downscale
     with torch.no_grad():
         whole, reference = codec.encode(pair[:, 0]), codec.encode(pair[:, 1])
-        masked = codec.encode(pair[:, 0] * pixel_mask)
-    mask = pixel_mask[None, None, ::factor, ::factor]
-    return FrameBatch(whole, masked, reference, torch.from_numpy(mouths), mask, pixel_mask)
+        masked = codec.encode(pair[:, 1] * pixel_mask)
+    mask = latent_mask(pixel_mask, codec.spec.downscale)
+    return FrameBatch(whole, reference, masked, torch.from_numpy(mouths), mask)
+
+
+def latent_mask(pixel_mask: Tensor, factor: int) -> Tensor:
+    """[1, 1, s, s] of a mask [R, R]: the corner pixel of every latent."""
+    return pixel_mask[None, None, ::factor, ::factor]
 
 
 class SpeechStore:
@@ -282,16 +264,15 @@ class ClipBatch:
     """Runs of frames with their speech, encoded.
 
     Attributes:
-        whole, masked: [b, f, C, s, s].
-        reference: [b, C, s, s].
+        whole, reference, masked: [b, f, C, s, s], as in `FrameBatch`.
         power: [b, n_mels, rows] log10 mel power, see `windows_of`.
         mouth: [b, f, 7].
         mask: [1, 1, s, s] latent mask, 1 = keep.
     """
 
     whole: Tensor
-    masked: Tensor
     reference: Tensor
+    masked: Tensor
     power: Tensor
     mouth: Tensor
     mask: Tensor
@@ -318,26 +299,23 @@ def clip_batch(
     for index in rng.integers(len(clips), size=count):
         clip = clips[index]
         first = int(rng.integers(clip.frames - frames + 1))
-        crops = store.crops(clip)
-        reference = store.draw_reference(clip, first + frames // 2, rng)
-        pictures.append(
-            shifted(np.concatenate([crops[first : first + frames], reference[None]]), rng)
-        )
+        rows = slice(first, first + frames)
+        both = np.concatenate([store.crops(clip)[rows], store.source(clip)[rows]])
+        pictures.append(shifted(both, rng))
         power.append(speech.rows(clip, first, frames).T)
-        mouths.append(store.mouth(clip)[first : first + frames])
-    flat = to_tensor(np.concatenate(pictures))
-    flat = colour_jitter(flat, generator, group=frames + 1)
+        mouths.append(store.mouth(clip)[rows])
+    flat = colour_jitter(to_tensor(np.concatenate(pictures)), generator, group=2 * frames)
+    pair = _clips(flat, count)
     pixel_mask = keep_pixels()
     with torch.no_grad():
         latents = _clips(codec.encode(flat), count)
-        own = _clips(flat, count)[:, :-1]
-        masked = _clips(codec.encode(own.flatten(0, 1) * pixel_mask), count)
-    factor = codec.spec.downscale
+        hidden = pair[:, frames:].flatten(0, 1) * pixel_mask
+        masked = _clips(codec.encode(hidden), count)
     return ClipBatch(
-        latents[:, :-1],
+        latents[:, :frames],
+        latents[:, frames:],
         masked,
-        latents[:, -1],
         torch.from_numpy(np.stack(power)),
         torch.from_numpy(np.stack(mouths)),
-        pixel_mask[None, None, ::factor, ::factor],
+        latent_mask(pixel_mask, codec.spec.downscale),
     )

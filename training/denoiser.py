@@ -44,6 +44,7 @@ from training.dataset import (
     windows_of,
 )
 from training.hearing import (
+    TaughtFilm,
     bundled_unet_spec,
     drawing_unet,
     exported,
@@ -70,6 +71,7 @@ HOPS: Final = (4, 4, 4, 4, 1, 2, 8)  # drawn from at every step
 TAUGHT_SHARE: Final = 0.4  # of the clips, told their mouth: keeps the drawing sharp
 SLOW_RATE: Final = 0.5  # of the learning rate, for what `render` has trained
 CHANGE_WEIGHT: Final = 0.5  # of the loss on frame differences
+HEARING_WEIGHT: Final = 0.05  # of what the audio path mishears
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,8 @@ def clip_input(batch: ClipBatch, noise: Tensor) -> Tensor:
     """[b, 3C+1, f, s, s] of clips; `noise` [b, C, s, s] is the same in all frames."""
     clips, frames = batch.whole.shape[:2]
     mask = batch.mask.expand(clips, frames, 1, *batch.mask.shape[-2:])
-    still = [item[:, None].expand_as(batch.whole) for item in (noise, batch.reference)]
-    return torch.cat([still[0], mask, batch.masked, still[1]], dim=2).transpose(1, 2)
+    still = noise[:, None].expand_as(batch.whole)
+    return torch.cat([still, mask, batch.masked, batch.reference], dim=2).transpose(1, 2)
 
 
 def render_phase(recipe: Recipe, paths: Paths) -> None:
@@ -171,6 +173,7 @@ def follow_phase(recipe: Recipe, paths: Paths) -> None:
     unet = following_unet(spec, paths.drawn, encoder, store, speech)
     unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     film = unet.audio_film
+    assert isinstance(film, TaughtFilm)
     average = Average(unet, recipe.average)
     save_file(exported(average.values), paths.out)
     fast = [value for name, value in unet.named_parameters() if "motion_modules" in name]
@@ -180,7 +183,7 @@ def follow_phase(recipe: Recipe, paths: Paths) -> None:
     )
     run = Run(unet, average, optimizer, paths.out.with_suffix(".checkpoint.pt"))
     run.resume()
-    clock, saved, mean = Clock(recipe.minutes, run.spent_s), run.spent_s, 0.0
+    clock, saved, mean, missed = Clock(recipe.minutes, run.spent_s), run.spent_s, 0.0, 0.0
     generator = torch.Generator().manual_seed(run.step)
 
     def make(number: int) -> ClipBatch:
@@ -195,7 +198,7 @@ def follow_phase(recipe: Recipe, paths: Paths) -> None:
         told = torch.rand(recipe.batch, generator=generator) < TAUGHT_SHARE
         told = told[:, None].expand(-1, CLIP_FRAMES).flatten()[:, None]
         film.taught = (batch.mouth.flatten(0, 1), told)
-        noise = torch.randn_like(batch.reference)
+        noise = torch.randn_like(batch.reference[:, 0])
         timestep = torch.full((recipe.batch,), float(TIMESTEP))
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
@@ -206,15 +209,18 @@ def follow_phase(recipe: Recipe, paths: Paths) -> None:
         loss = latent_loss(predicted, batch.whole, weight)
         change = latent_loss(predicted.diff(dim=1), batch.whole.diff(dim=1), weight)
         optimizer.zero_grad(set_to_none=True)
-        (loss + CHANGE_WEIGHT * change).backward()  # type: ignore[no-untyped-call]
+        total = loss + CHANGE_WEIGHT * change + HEARING_WEIGHT * film.misheard
+        total.backward()
         nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
         average.update(unet)
         run.step += 1
         mean += (float(loss.detach()) - mean) * max(0.02, 1 / run.step)
+        missed += (float(film.misheard.detach()) - missed) * max(0.02, 1 / run.step)
         done = clock.share >= 1.0
         if run.step % 25 == 0:
-            log.info("follow step %d %.0f s loss %.4f", run.step, clock.spent_s, mean)
+            figures = (run.step, clock.spent_s, mean, missed)
+            log.info("follow step %d %.0f s loss %.4f misheard %.3f", *figures)
         if done or clock.spent_s - saved > CHECKPOINT_EVERY_S:
             saved = run.spent_s = clock.spent_s
             run.save()

@@ -42,6 +42,7 @@ def bundled_unet_spec(latent_channels: int) -> UNetSpec:
         per_frame_norm=True,
         time_scale_shift=True,
         audio_film=True,
+        reference_gate=True,
     )
 
 
@@ -101,7 +102,10 @@ class TaughtFilm(AudioFilm):
         heard = self.linear_1(self.norm(audio).flatten(1))
         if self.taught is not None:
             mouth, chosen = self.taught
-            heard = torch.where(chosen, self.mouth(mouth), heard)
+            truth = self.mouth(mouth).float()
+            aim = truth.detach()
+            self.misheard = (heard.float() - aim).square().mean() / aim.var(dim=0).mean()
+            heard = torch.where(chosen, truth, heard.float()).to(heard.dtype)
         return self.linear_2(F.silu(heard))  # type: ignore[no-any-return]
 
 

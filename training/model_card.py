@@ -94,8 +94,8 @@ def _scores(scores: dict[str, Any]) -> str:
     lines += [
         "",
         f"Mouth PSNR {pictures['mouth_psnr_db']} dB (codec's ceiling "
-        f"{pictures['mouth_psnr_codec_ceiling_db']}, reference held still "
-        f"{pictures['mouth_psnr_reference_held_db']}). Boundary ratio "
+        f"{pictures['mouth_psnr_codec_ceiling_db']}, source left as it is "
+        f"{pictures['mouth_psnr_source_shown_db']}). Boundary ratio "
         f"{pictures['boundary_ratio']} (rendered truth {pictures['boundary_ratio_truth']}).",
         "",
     ]

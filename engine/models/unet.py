@@ -100,7 +100,8 @@ class UNet3DConditionModel(nn.Module):
         self.conv_norm_out = FrameGroupNorm(
             spec.norm_num_groups, widths[0], per_frame=spec.per_frame_norm
         )
-        self.conv_out = nn.Conv2d(widths[0], spec.out_channels, 3, padding=1)
+        outputs = spec.out_channels * (2 if spec.reference_gate else 1)
+        self.conv_out = nn.Conv2d(widths[0], outputs, 3, padding=1)
 
     def forward(
         self, sample: Tensor, timestep: Tensor, audio: Tensor, mask: Tensor | None = None
@@ -207,5 +208,10 @@ class UNet3DConditionModel(nn.Module):
         for block in self.up_blocks:
             x = block(x, skips, time, audio, windows)
         x = self.conv_out(F.silu(self.conv_norm_out(x, windows)))
+        if self.spec.reference_gate:
+            drawn, gate = x.chunk(2, dim=1)
+            reference = sample[:, -self.spec.out_channels :].transpose(1, 2)
+            reference = reference.reshape(-1, self.spec.out_channels, height, width)
+            x = drawn + torch.sigmoid(gate) * (reference - drawn)
         x = x.reshape(-1, frames, self.spec.out_channels, height, width)
         return x.transpose(1, 2)  # type: ignore[no-any-return]

@@ -41,12 +41,14 @@ def test_held_out_faces_are_in_no_training_split(corpus: Path) -> None:
     assert store.crops(store.clips("test")[0]).shape == (CLIP_FRAMES, 128, 128, 3)
 
 
-def test_a_batch_hides_the_generated_part_and_nothing_else(corpus: Path, codec: TinyCodec) -> None:
+def test_a_batch_hides_the_generated_part_of_the_source_and_nothing_else(
+    corpus: Path, codec: TinyCodec
+) -> None:
     store = CropStore.open(corpus / "faces")
     batch = frame_batch(store, codec, 3, "train", seed=5)
     kept = batch.mask[0, 0, 0] > 0.5
     grey = codec.encode(torch.zeros(1, 3, 128, 128))[0, :, 8, 8]
-    torch.testing.assert_close(batch.masked[:, :, 0, kept], batch.whole[:, :, 0, kept])
+    torch.testing.assert_close(batch.masked[:, :, 0, kept], batch.reference[:, :, 0, kept])
     torch.testing.assert_close(batch.masked[0, :, 8, 8], grey)
 
 
@@ -75,7 +77,7 @@ def test_jitter_of_colour_is_shared_inside_a_group() -> None:
     assert not torch.allclose(out[0], out[2])
 
 
-def test_a_shift_moves_a_frame_and_its_reference_alike() -> None:
+def test_a_shift_moves_a_frame_and_its_source_alike() -> None:
     crops = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
     crops[1] = crops[0]
     moved = shifted(crops, np.random.default_rng(4))

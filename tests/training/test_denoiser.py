@@ -37,6 +37,7 @@ UNET = UNetSpec(
     per_frame_norm=True,
     time_scale_shift=True,
     audio_film=True,
+    reference_gate=True,
 )
 
 
@@ -73,6 +74,16 @@ def test_what_is_exported_fits_the_engines_network(
     following: tuple[UNet3DConditionModel, UNet3DConditionModel],
 ) -> None:
     UNet3DConditionModel(UNET).load_state_dict(exported(following[1].state_dict()))
+
+
+def test_an_open_gate_shows_the_reference() -> None:
+    unet = UNet3DConditionModel(UNET).eval()
+    with torch.no_grad():
+        unet.conv_out.weight.zero_()
+        unet.conv_out.bias.fill_(40.0)
+        sample = torch.randn(1, 13, 2, 16, 16)
+        out = unet(sample, torch.full((1,), 999.0), torch.randn(1, 2, 20, 16))
+    torch.testing.assert_close(out, sample[:, -4:])
 
 
 def test_the_loss_weighs_the_mouth_most_and_the_kept_part_hardly() -> None:

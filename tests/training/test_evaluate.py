@@ -50,7 +50,7 @@ class GreyBackend:
     def encode(self, crops: U8, *, masked: bool) -> F32:
         return np.zeros((len(crops), 4, 16, 16), np.float32)
 
-    def new_session(self, ref_latents: F32, *, hop_frames: int, seed: int) -> SessionState:
+    def new_session(self, *, hop_frames: int, seed: int) -> SessionState:
         return self
 
     def reset(self) -> None:
@@ -74,7 +74,7 @@ def test_generating_replaces_the_mouth_and_keeps_the_rest(take: Take) -> None:
     video = generate(backend, take, hop=8)
     assert (backend.hops, len(video)) == (2, 16)
     assert (video[:, 70, 64] == 128).all()
-    np.testing.assert_array_equal(video[:, 0], take.crops[:16, 0])
+    np.testing.assert_array_equal(video[:, 0], take.source[:16, 0])
 
 
 def test_speech_without_clips_long_enough_gives_no_takes(tmp_path: Path) -> None:
@@ -117,11 +117,11 @@ def test_only_the_mouth_counts_in_the_mouths_error() -> None:
 
 
 def test_the_judge_reads_seven_numbers_off_every_crop(take: Take) -> None:
-    assert read_mouths(MouthRegressor(), take.crops[:3]).shape == (3, 7)
+    assert read_mouths(MouthRegressor(), take.truth[:3]).shape == (3, 7)
 
 
 def test_the_contact_sheet_shows_truth_over_generated(take: Take, tmp_path: Path) -> None:
-    contact_sheet(tmp_path / "sheets" / "sheet.png", [take.crops], [take])
+    contact_sheet(tmp_path / "sheets" / "sheet.png", [take.truth], [take])
     assert (tmp_path / "sheets" / "sheet.png").stat().st_size > 0
 
 
