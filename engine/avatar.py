@@ -81,8 +81,7 @@ class PreparedAvatar:
 
     Attributes:
         affines: float32 [n, 2, 3] from picture to network pixels.
-        masked_latents: float32 [n, C, s, s].
-        ref_latents: float32 [C, s, s].
+        masked_latents, ref_latents: float32 [n, C, s, s].
     """
 
     avatar: Avatar
@@ -141,14 +140,13 @@ def prepare_avatar(avatar: Avatar, backend: Backend) -> PreparedAvatar:
         ]
     )
     faces = list(zip(avatar.pictures, affines, strict=True))
-    latents = []
+    masked, whole = [], []
     for start in range(0, len(faces), ENCODE_BATCH):
         batch = faces[start : start + ENCODE_BATCH]
         crops = np.stack([crop_face(picture, affine, spec.resolution) for picture, affine in batch])
-        latents.append(backend.encode(crops, masked=True))
-    picture, affine = faces[avatar.reference_frame]
-    reference = backend.encode(crop_face(picture, affine, spec.resolution)[None], masked=False)
-    return PreparedAvatar(avatar, affines, np.concatenate(latents), reference[0])
+        masked.append(backend.encode(crops, masked=True))
+        whole.append(backend.encode(crops, masked=False))
+    return PreparedAvatar(avatar, affines, np.concatenate(masked), np.concatenate(whole))
 
 
 class AvatarSource:
@@ -171,7 +169,10 @@ class AvatarSource:
         order = [loop_index(frame, len(avatar.pictures), avatar.loop) for frame in frames]
         return [
             SourceFrame(
-                avatar.pictures[index], prepared.affines[index], prepared.masked_latents[index]
+                avatar.pictures[index],
+                prepared.affines[index],
+                prepared.masked_latents[index],
+                prepared.ref_latents[index],
             )
             for index in order
         ]
@@ -181,9 +182,6 @@ class AvatarSource:
 
     def end(self) -> None:
         """Nothing to end: a loop always has its next picture."""
-
-    def ref_latents(self, backend: Backend) -> F32 | None:
-        return self._prepared.ref_latents
 
 
 def _text(data: Any, key: str, path: Path) -> str:

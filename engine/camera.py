@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 
-from engine.backends.base import Backend
 from engine.errors import StreamError
 from engine.face.align import SmoothingState, align_affine
 from engine.face.paste_back import square_affine
 from engine.face.track import FaceTracker
-from engine.media import F32, FRAME_SAMPLES, Picture
+from engine.media import FRAME_SAMPLES, Picture
 from engine.pipeline import SourceFrame
 from engine.spec import ModelSpec
 
@@ -70,9 +69,6 @@ class CameraSource:
 
     def take(self, frames: range) -> list[SourceFrame]:
         return [self._take(frame) for frame in frames]
-
-    def ref_latents(self, backend: Backend) -> F32 | None:
-        return None
 
     def _take(self, frame: int) -> SourceFrame:
         """The frame nearest to its start; the last one again where none is new."""

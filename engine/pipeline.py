@@ -7,7 +7,7 @@ streams, paste each generated crop back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,14 +25,15 @@ class SourceFrame:
 
     Attributes:
         affine: float32 [2, 3] from picture to network pixels; None: no face.
-        masked_latents: float32 [C, s, s] where they are prepared; None: the
-            crop must be encoded.
+        masked_latents, ref_latents: float32 [C, s, s] where they are prepared; None:
+            the crop must be encoded.
         cut: the picture does not continue the one before it.
     """
 
     picture: Picture
     affine: F32 | None
     masked_latents: F32 | None = None
+    ref_latents: F32 | None = None
     cut: bool = False
 
 
@@ -61,9 +62,6 @@ class FaceSource(Protocol):
     def end(self) -> None:
         """No more pictures will come: those that are there are ready."""
 
-    def ref_latents(self, backend: Backend) -> F32 | None:
-        """float32 [C, s, s] of the reference face; None: the hop's first face serves."""
-
 
 @dataclass(slots=True)
 class PendingHop:
@@ -76,7 +74,7 @@ class PendingHop:
         generation: of the speech that the hop shows.
         state: the backend's session; None: the hop shows the source frames only.
         mel: float32 [h, n_mels, mel_frames] where `state` is there.
-        masked_latents: float32 [h, C, s, s], once encoded.
+        masked_latents, ref_latents: float32 [h, C, s, s], once encoded.
     """
 
     plan: WindowPlan
@@ -87,6 +85,7 @@ class PendingHop:
     state: SessionState | None = None
     mel: F32 | None = None
     masked_latents: F32 | None = None
+    ref_latents: F32 | None = None
 
 
 def nearest_faces(faces: Sequence[int], count: int) -> list[int]:
@@ -94,8 +93,8 @@ def nearest_faces(faces: Sequence[int], count: int) -> list[int]:
     return [min(faces, key=lambda face: abs(face - index)) for index in range(count)]
 
 
-def encode_masked(backend: Backend, hops: Sequence[PendingHop]) -> None:
-    """Gives every hop its masked latents; crops are encoded in one call for all of them.
+def encode_faces(backend: Backend, hops: Sequence[PendingHop]) -> None:
+    """Gives every hop its face latents; crops of all hops are encoded together.
 
     A frame without a face borrows the nearest one's, so that the window has no hole.
     """
@@ -105,24 +104,31 @@ def encode_masked(backend: Backend, hops: Sequence[PendingHop]) -> None:
         for source, affine in zip(hop.sources, hop.affines, strict=True):
             if source.masked_latents is None and affine is not None:
                 crops.append(crop_face(source.picture, affine, resolution))
-    encoded = iter(backend.encode(np.stack(crops), masked=True) if crops else ())
+    masked: Iterator[F32] = iter(())
+    whole: Iterator[F32] = iter(())
+    if crops:
+        faces = np.stack(crops)
+        masked = iter(backend.encode(faces, masked=True))
+        whole = iter(backend.encode(faces, masked=False))
     for hop in hops:
-        latents: dict[int, F32] = {}
+        latents: dict[int, tuple[F32, F32]] = {}
         for index, (source, affine) in enumerate(zip(hop.sources, hop.affines, strict=True)):
-            if source.masked_latents is not None:
-                latents[index] = source.masked_latents
+            if source.masked_latents is not None and source.ref_latents is not None:
+                latents[index] = source.masked_latents, source.ref_latents
             elif affine is not None:
-                latents[index] = next(encoded)
+                latents[index] = next(masked), next(whole)
         order = nearest_faces(sorted(latents), len(hop.sources))
-        hop.masked_latents = np.stack([latents[index] for index in order])
+        hop.masked_latents = np.stack([latents[index][0] for index in order])
+        hop.ref_latents = np.stack([latents[index][1] for index in order])
 
 
 def run_network(backend: Backend, hops: Sequence[PendingHop]) -> list[U8]:
     """The generated crops, uint8 RGB [h, R, R, 3] for each hop, in one call of the backend."""
     batch = []
     for hop in hops:
-        assert hop.state is not None and hop.mel is not None and hop.masked_latents is not None
-        batch.append(HopInput(hop.state, hop.mel, hop.masked_latents))
+        assert hop.state is not None and hop.mel is not None
+        assert hop.masked_latents is not None and hop.ref_latents is not None
+        batch.append(HopInput(hop.state, hop.mel, hop.masked_latents, hop.ref_latents))
     return backend.run_hop(batch)
 
 

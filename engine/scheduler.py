@@ -16,7 +16,7 @@ from typing import TypeVar
 from engine.backends.base import Backend
 from engine.errors import StreamError
 from engine.media import U8, RenderedFrame
-from engine.pipeline import PendingHop, encode_masked, run_network
+from engine.pipeline import PendingHop, encode_faces, run_network
 from engine.stream import Stream
 from engine.windows import WindowPlan
 
@@ -133,7 +133,7 @@ class Scheduler:
 
 
 def _generate(backend: Backend, hops: Sequence[PendingHop]) -> list[U8]:
-    encode_masked(backend, hops)
+    encode_faces(backend, hops)
     return run_network(backend, hops)
 
 

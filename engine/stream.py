@@ -15,7 +15,7 @@ from engine.audio.features import FeatureStream
 from engine.backends.base import Backend, SessionState
 from engine.errors import AudioFormatError, ConfigError, StreamClosed, StreamError
 from engine.face.mask import paste_weights
-from engine.face.paste_back import PasteMask, crop_face, paste_crop
+from engine.face.paste_back import PasteMask, paste_crop
 from engine.gate import Fade, SpeechActivity
 from engine.media import F32, FRAME_SAMPLES, SAMPLE_RATE_HZ, U8, Picture, RenderedFrame
 from engine.pipeline import FaceSource, PendingHop, paste_hop
@@ -114,7 +114,10 @@ class Stream:
         self.source = source
         self.options = options or StreamOptions()
         spec = backend.spec
-        self.mask = PasteMask.of(paste_weights(spec.face, spec.resolution))
+        self.mask = PasteMask.of(
+            paste_weights(spec.face, spec.resolution),
+            keep_detail=spec.face.paste == "crop_mask",
+        )
         self.hop_frames = self.options.hop_frames or spec.hop_frames
         if not 1 <= self.hop_frames <= spec.window_frames:
             raise ConfigError(
@@ -311,8 +314,7 @@ class Stream:
         if not any(factors):
             state.context_frame = None
             return pending
-        self._enrol(pending)
-        pending.state = state.session
+        pending.state = self._enrol()
         pending.mel = state.features.windows(plan.new)
         return pending
 
@@ -361,26 +363,17 @@ class Stream:
             state.activity.push(samples)
         state.position_samples += len(samples)
 
-    def _enrol(self, pending: PendingHop) -> None:
-        """Makes the session at its first face; else forgets a context that ended earlier."""
+    def _enrol(self) -> SessionState:
+        """The session, made at the first face; it forgets a context that ended earlier."""
         state = self.state
-        if state.session is not None:
-            if state.context_frame is None:
-                state.session.reset()
-            return
-        ref_latents = self.source.ref_latents(self.backend)
-        if ref_latents is None:
-            picture, affine = next(
-                (source.picture, affine)
-                for source, affine in zip(pending.sources, pending.affines, strict=True)
-                if affine is not None
+        if state.session is None:
+            state.context_frame = None
+            state.session = self.backend.new_session(
+                hop_frames=self.hop_frames, seed=self.options.seed
             )
-            crop = crop_face(picture, affine, self.backend.spec.resolution)
-            ref_latents = self.backend.encode(crop[None], masked=False)[0]
-        state.context_frame = None
-        state.session = self.backend.new_session(
-            ref_latents, hop_frames=self.hop_frames, seed=self.options.seed
-        )
+        elif state.context_frame is None:
+            state.session.reset()
+        return state.session
 
     def _finish_resting(self, frames: range) -> None:
         """Finishes frames that fade to the source's own mouth within REST_FRAMES."""

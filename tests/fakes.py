@@ -40,8 +40,7 @@ class FakeState:
         resets: how often it was reset.
     """
 
-    def __init__(self, ref_latents: F32, hop_frames: int, seed: int) -> None:
-        self.ref_latents = ref_latents
+    def __init__(self, hop_frames: int, seed: int) -> None:
         self.hop_frames = hop_frames
         self.seed = seed
         self.carried = 0
@@ -79,8 +78,8 @@ class FakeBackend:
         shape = (len(crops), self.spec.codec.latent_channels, size, size)
         return np.broadcast_to(grey[:, None, None, None], shape).astype(np.float32)
 
-    def new_session(self, ref_latents: F32, *, hop_frames: int, seed: int) -> FakeState:
-        self.sessions.append(FakeState(ref_latents, hop_frames, seed))
+    def new_session(self, *, hop_frames: int, seed: int) -> FakeState:
+        self.sessions.append(FakeState(hop_frames, seed))
         return self.sessions[-1]
 
     def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
@@ -130,7 +129,7 @@ def fake_avatar(frames: int = 10) -> PreparedAvatar:
         avatar,
         np.repeat(fake_affine()[None], frames, axis=0),
         np.zeros((frames, 4, size, size), np.float32),
-        np.zeros((4, size, size), np.float32),
+        np.zeros((frames, 4, size, size), np.float32),
     )
 
 
@@ -156,7 +155,7 @@ class FakeCamera:
         for frame in frames:
             index = min(frame, self.frames - 1)
             affine = fake_affine() if self.faces[index] else None
-            taken.append(SourceFrame(grey_picture(100), affine, None, frame in self.cuts))
+            taken.append(SourceFrame(grey_picture(100), affine, cut=frame in self.cuts))
         return taken
 
     def push(self, picture: Picture, pts_samples: int) -> None:
@@ -164,9 +163,6 @@ class FakeCamera:
 
     def end(self) -> None:
         self.frames = 10**9
-
-    def ref_latents(self, backend: object) -> F32 | None:
-        return None
 
 
 def speech(frames: int, loud: range | None = None, seed: int = 0) -> F32:

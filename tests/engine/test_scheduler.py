@@ -92,7 +92,7 @@ def test_crops_of_all_cameras_are_encoded_in_one_call() -> None:
         stream.push_audio(speech(7))
         scheduler.add(stream)
     _all(scheduler)
-    assert backend.encoded == [1, 1, 1, 12]  # three references, then all crops at once
+    assert backend.encoded == [12, 12]  # masked and whole, the crops of all three at once
 
 
 def test_a_stream_that_fails_ends_alone() -> None:

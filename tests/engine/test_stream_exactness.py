@@ -119,7 +119,7 @@ def _whole_clip(
     audio = backend.audio_encoder(torch.from_numpy(np.stack(windows)))[None]
     order = [loop_index(i, len(avatar.avatar.pictures), "pingpong") for i in range(count)]
     masked = torch.from_numpy(avatar.masked_latents[order]).transpose(0, 1)[None]
-    reference = torch.from_numpy(avatar.ref_latents)[None, :, None].expand_as(masked)
+    reference = torch.from_numpy(avatar.ref_latents[order]).transpose(0, 1)[None]
     noise = torch.from_numpy(session_noise(spec, SEED))[None, :, None].expand_as(masked)
     mask = torch.from_numpy(mask_latents(spec)).expand_as(masked[:, :1])
     sampler = Sampler(spec)

@@ -50,7 +50,9 @@ def test_batches_share_one_hop_and_hold_a_session_once(backend: Backend) -> None
     four = backend.new_session(hop_frames=4, seed=0)
     two = backend.new_session(hop_frames=2, seed=0)
     with pytest.raises(StreamError, match="one hop length"):
-        backend.run_hop([HopInput(four, MEL, WHOLE, WHOLE), HopInput(two, MEL[:2], WHOLE[:2], WHOLE[:2])])
+        backend.run_hop(
+            [HopInput(four, MEL, WHOLE, WHOLE), HopInput(two, MEL[:2], WHOLE[:2], WHOLE[:2])]
+        )
     with pytest.raises(StreamError, match="every session once"):
         backend.run_hop([HopInput(four, MEL, WHOLE, WHOLE), HopInput(four, MEL, WHOLE, WHOLE)])
     assert backend.run_hop([]) == []
@@ -108,9 +110,10 @@ def test_torch_carries_the_moments_of_pooled_norms(tmp_path: Path) -> None:
     make_tiny_model(tmp_path, unet=pooled, carry="carry")
     backend = TorchBackend(tmp_path, torch.device("cpu"))
     session = backend.new_session(hop_frames=4, seed=0)
-    noise = np.random.default_rng(0).standard_normal(MASKED.shape, np.float32)
+    noise = np.random.default_rng(0).standard_normal(WHOLE.shape, np.float32)
     bright, dark = (
-        backend.run_hop([HopInput(session, MEL, WHOLE + value, WHOLE)])[0] for value in (noise, 0 * noise)
+        backend.run_hop([HopInput(session, MEL, WHOLE + value, WHOLE)])[0]
+        for value in (noise, 0 * noise)
     )
     session.reset()
     alone = backend.run_hop([HopInput(session, MEL, WHOLE, WHOLE)])[0]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine.backends import onnxruntime_backend, openvino_backend, torch_backend
-from engine.backends.base import Backend, HopInput, SessionState
+from engine.backends.base import Backend, HopInput
 from engine.media import U8
 from tests.tiny_models import make_tiny_model
 
