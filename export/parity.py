@@ -84,23 +84,40 @@ def hop_inputs(spec: ModelSpec, unet: UNet3DConditionModel, hop: int, batch: int
     ]
 
 
-def run_graph(path: Path, inputs: Sequence[Tensor]) -> dict[str, F32]:
-    """Outputs by name of an ONNX file in onnxruntime, one thread, fp32.
+class ReferenceGraph:
+    """An ONNX file in onnxruntime, one thread, fp32, shapes left free."""
 
-    Raises:
-        ModelError: onnxruntime refuses the graph.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-        names = [item.name for item in session.get_inputs()]
+    def __init__(self, path: Path) -> None:
+        """Opens the file.
+
+        Raises:
+            ModelError: onnxruntime refuses the graph.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3  # errors only
+        self._path = path
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, ["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors share no narrower base
+            raise ModelError(f"onnxruntime refused {path}: {error}") from error
+
+    def run(self, inputs: Sequence[Tensor]) -> dict[str, F32]:
+        """Outputs by name, of inputs in the graph's order.
+
+        Raises:
+            ModelError: the graph cannot run at these shapes.
+        """
+        names = [item.name for item in self._session.get_inputs()]
         feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-        values = session.run(None, feed)
-    except Exception as error:
-        raise ModelError(f"onnxruntime refused {path}: {error}") from error
-    return {item.name: value for item, value in zip(session.get_outputs(), values, strict=True)}
+        try:
+            values = self._session.run(None, feed)
+        except Exception as error:
+            raise ModelError(f"{self._path} cannot run: {error}") from error
+        outputs = (item.name for item in self._session.get_outputs())
+        return dict(zip(outputs, values, strict=True))
 
 
 def _errors(case: str, got: dict[str, F32], want: Sequence[Tensor]) -> list[OutputError]:
@@ -129,6 +146,8 @@ def check_parity(model_dir: Path, tolerance: float = TOLERANCE) -> Parity:
     generator = torch.Generator().manual_seed(0)
     size = spec.latent_size
     errors: list[OutputError] = []
+    names = ("audio_encoder", "codec_encoder", "codec_decoder", "unet")
+    graphs = {name: ReferenceGraph(model_dir / f"{name}.onnx") for name in names}
     with torch.no_grad():
         for batch in (1, 3):
             mel = torch.randn(batch, spec.audio.n_mels, spec.audio.mel_frames, generator=generator)
@@ -141,16 +160,15 @@ def check_parity(model_dir: Path, tolerance: float = TOLERANCE) -> Parity:
                 ("codec_encoder", 2 * image - 1, codec.encode(2 * image - 1)),
                 ("codec_decoder", latents, codec.decode(latents)),
             ):
-                got = run_graph(model_dir / f"{name}.onnx", [value])
-                errors += _errors(f"{name} batch {batch}", got, [want])
+                errors += _errors(f"{name} batch {batch}", graphs[name].run([value]), [want])
         for batch, hop in ((1, spec.hop_frames), (2, spec.hop_frames), (1, 1), (1, 8)):
             if hop >= spec.window_frames:
                 continue
             inputs = hop_inputs(spec, unet, hop, batch)
             sample, timestep, audio, valid, *rings = inputs
             out, new = unet.forward_hop(sample, timestep, audio, valid, rings)
-            got = run_graph(model_dir / "unet.onnx", inputs)
-            errors += _errors(f"unet batch {batch} hop {hop}", got, [out, *new])
+            case = f"unet batch {batch} hop {hop}"
+            errors += _errors(case, graphs["unet"].run(inputs), [out, *new])
     parity = Parity(f"onnxruntime {onnxruntime.__version__}", tolerance, errors)
     text = json.dumps(asdict(parity), indent=1) + "\n"
     (model_dir / PARITY_FILE).write_text(text, encoding="utf-8")
