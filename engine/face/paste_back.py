@@ -188,12 +188,16 @@ def _detail(generated: F32, own: F32) -> tuple[F32, F32]:
         must be shown itself.
     """
     size = generated.shape[0]
-    change = _blurred(generated - own, SHADE_SIGMA * size)
-    reach = max(int(0.04 * size), 1)
-    differs = cv2.dilate(np.abs(change).max(axis=2), np.ones((reach, reach), np.uint8))
-    softened = _blurred(_f32(differs), 0.016 * size)
-    level = np.clip((softened - SHADE_ALIKE) / (SHADE_OTHER - SHADE_ALIKE), 0.0, 1.0)
-    return change, _f32(level * level * (3.0 - 2.0 * level))[..., None]
+    half = (size // 2, size // 2)
+    small = _f32(cv2.resize(generated - own, half, interpolation=cv2.INTER_AREA))
+    small = _blurred(small, SHADE_SIGMA * half[0])
+    reach = max(int(0.04 * half[0]), 1)
+    differs = cv2.dilate(np.abs(small).max(axis=2), np.ones((reach, reach), np.uint8))
+    differs = _blurred(_f32(differs), 0.016 * half[0])
+    level = np.clip((differs - SHADE_ALIKE) / (SHADE_OTHER - SHADE_ALIKE), 0.0, 1.0)
+    layers = np.dstack([small, level * level * (3.0 - 2.0 * level)])
+    layers = _f32(cv2.resize(layers, (size, size), interpolation=cv2.INTER_LINEAR))
+    return layers[..., :3], layers[..., 3:]
 
 
 def _yuv(crop: U8) -> F32:
