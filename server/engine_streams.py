@@ -17,7 +17,7 @@ from engine.checkpoints import resolve_model
 from engine.errors import AvatarError, ConfigError
 from engine.face.detect import HaarDetector
 from engine.face.track import FaceTracker
-from engine.media import F32, FRAME_SAMPLES, Picture, RenderedFrame
+from engine.media import F32, Picture, RenderedFrame
 from engine.pipeline import FaceSource
 from engine.scheduler import Scheduler
 from engine.stream import Stream, StreamOptions
@@ -87,16 +87,10 @@ class StreamsCore:
         self._streams[session].push_video(picture, pts_samples)
 
     def interrupt(self, session: str, generation: int, from_frame: int) -> Sequence[RenderedFrame]:
-        """Rest pictures for frames that were given out already; the stream makes those after."""
+        """The frames from `from_frame` on again, fading to rest; none of a camera's."""
         stream = self._streams[session]
-        given = range(from_frame, stream.state.next_frame)
-        stream.interrupt(generation)
-        if not stream.source.rests_in_silence:
-            return []  # the gateway has the camera's own pictures
-        return [
-            RenderedFrame(source.picture, index, index * FRAME_SAMPLES, generation, 0.0)
-            for index, source in zip(given, stream.source.take(given), strict=True)
-        ]
+        stream.interrupt(generation, from_frame)
+        return stream.collect()
 
     def close(self, session: str) -> None:
         stream = self._streams.pop(session, None)
