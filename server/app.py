@@ -7,6 +7,7 @@ whose fault it was.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -83,11 +84,13 @@ class Gateway:
         if self.settings.aiortc_overrides:
             aiortc_overrides.apply()
         await self.host.start()
+        gc.freeze()  # what is loaded by now stays: collections in mid-call look at calls only
 
     async def stop(self) -> None:
         """Ends every call and the engine."""
         await self.sessions.close()
         await self.host.stop()
+        gc.unfreeze()
 
     async def poster(self, name: str) -> bytes:
         """An avatar's first picture as JPEG, decoded once."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import socket
@@ -89,7 +88,6 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
             await asyncio.gather(starting, return_exceptions=True)
             return
         starting.result()
-        gc.freeze()  # what is loaded by now stays: no full collection in the middle of a call
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         host, port = sock.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
