@@ -45,8 +45,8 @@ def paste_aligned(image: U8, generated: F32, affine: F32, face: FaceSpec) -> U8:
         affine: [2, 3] from picture to crop pixels.
     """
     height, width = image.shape[:2]
-    rows = _bicubic_weights(generated.shape[1], face.crop_height)
-    columns = _bicubic_weights(generated.shape[2], face.crop_width)
+    rows = bicubic_weights(generated.shape[1], face.crop_height)
+    columns = bicubic_weights(generated.shape[2], face.crop_width)
     resized = np.moveaxis(rows @ generated.astype(np.float32) @ columns.T, 0, 2)
     matrix = np.asarray(affine, np.float64)
     warped = _warp(resized, matrix, (height, width), OUTSIDE)
@@ -104,7 +104,7 @@ def _warp(source: NDArray[Any], matrix: F64, size: tuple[int, int], fill: float)
     return np.asarray(total[..., :-1] + (1.0 - total[..., -1:]) * fill)
 
 
-def _bicubic_weights(source: int, target: int) -> F32:
+def bicubic_weights(source: int, target: int) -> F32:
     """[target, source] antialiased bicubic resizing (a = -0.5), half-pixel centres."""
     scale = source / target
     stretch = max(scale, 1.0)

@@ -52,9 +52,8 @@ def random_inputs(spec: UNetSpec, frames: int, dtype: torch.dtype) -> tuple[Tens
 
 
 def empty_rings(unet: UNet3DConditionModel, context: int, dtype: torch.dtype) -> list[Tensor]:
-    shapes = [(2, 2, context, *shape) for shape in unet.ring_shapes(SIZE)]
-    shapes += [(2, 2, context, groups) for groups in unet.moment_shapes()]
-    return [torch.zeros(shape, dtype=dtype) for shape in shapes]
+    shapes = [*unet.ring_shapes(SIZE), *((groups,) for groups in unet.moment_shapes())]
+    return [torch.zeros(2, 2, context, *shape, dtype=dtype) for shape in shapes]
 
 
 @torch.no_grad()

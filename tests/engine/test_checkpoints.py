@@ -1,0 +1,140 @@
+"""Model folders: found, verified, loaded strictly, without running anybody's code."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine.checkpoints import (
+    UNET_FILE,
+    file_digest,
+    load_audio_encoder,
+    load_codec,
+    load_unet,
+    resolve_model,
+    verify_digests,
+)
+from engine.errors import ModelError, StateDictMismatch
+from engine.models.build import build_unet, load_module, read_weights
+from engine.spec import CodecSpec, ModelSpec
+from tests.tiny_models import TINY_SPEC, write_random_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_random_model(tmp_path / "tiny", TINY_SPEC, dtype=torch.float16)
+    return tmp_path / "tiny"
+
+
+def test_a_folder_loads_in_float32(folder: Path) -> None:
+    spec = ModelSpec.read(folder)
+    modules = (load_unet(folder, spec), load_codec(folder, spec), load_audio_encoder(folder, spec))
+    for module in modules:
+        assert not module.training
+        assert {p.dtype for p in module.parameters()} == {torch.float32}
+        assert not any(p.is_meta or p.requires_grad for p in module.parameters())
+
+
+def test_every_misfit_is_named(folder: Path) -> None:
+    weights = load_file(folder / UNET_FILE)
+    weights["extra.weight"] = torch.zeros(1)
+    del weights["conv_out.bias"]
+    weights["conv_in.bias"] = torch.zeros(3)
+    save_file(weights, folder / UNET_FILE)
+    with pytest.raises(StateDictMismatch) as caught:
+        load_unet(folder, TINY_SPEC)
+    error = caught.value
+    assert error.missing == ["conv_out.bias"]
+    assert error.unexpected == ["extra.weight"]
+    assert error.misshapen["conv_in.bias"][1] == (3,)
+    for part in (
+        "missing     conv_out.bias",
+        "unexpected  extra.weight",
+        "misshapen   conv_in.bias",
+    ):
+        assert part in str(error)
+
+
+def test_absent_and_broken_files_are_named(folder: Path) -> None:
+    (folder / UNET_FILE).write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="expected safetensors"):
+        load_unet(folder, TINY_SPEC)
+    (folder / UNET_FILE).unlink()
+    with pytest.raises(ModelError, match="found no such file"):
+        load_unet(folder, TINY_SPEC)
+
+
+def test_pt_files_load_nested_or_plain(tmp_path: Path) -> None:
+    unet = build_unet(TINY_SPEC)
+    for name, content in (
+        ("plain.pt", unet.state_dict()),
+        ("nested.pt", {"global_step": 3, "state_dict": unet.state_dict()}),
+    ):
+        torch.save(content, tmp_path / name)
+        loaded = load_module(lambda: build_unet(TINY_SPEC), tmp_path / name)
+        assert torch.equal(loaded.conv_in.weight, unet.conv_in.weight)
+
+
+def test_pt_files_run_no_code(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"weight": Payload()}, protocol=2))
+    with pytest.raises(ModelError, match="expected plain tensors"):
+        read_weights(tmp_path / "evil.pt")
+    torch.save({"weight": Payload()}, tmp_path / "zipped.pt")
+    with pytest.raises(ModelError, match="expected plain tensors"):
+        read_weights(tmp_path / "zipped.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(ModelError, match="expected a dict of tensors, got list"):
+        read_weights(tmp_path / "list.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_digests_are_compared(folder: Path) -> None:
+    digest = file_digest(folder / UNET_FILE)
+    verify_digests(folder, dataclasses.replace(TINY_SPEC, digests={UNET_FILE: digest}))
+    for digests, words in (
+        ({UNET_FILE: "0" * 64}, "expected SHA-256 0000"),
+        ({"gone.onnx": digest}, "expected gone.onnx"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            verify_digests(folder, dataclasses.replace(TINY_SPEC, digests=digests))
+
+
+def test_folders_resolve_by_path(folder: Path) -> None:
+    assert resolve_model(folder) == folder
+    assert resolve_model(str(folder)) == folder
+    with pytest.raises(ModelError, match="expected 'bundled' or a folder with"):
+        resolve_model(folder / "elsewhere")
+
+
+def test_the_kl_codec_takes_the_mode_and_keeps_diffusers_keys() -> None:
+    pytest.importorskip("diffusers")
+    from engine.models.kl_vae import SD_VAE_CONFIG, KlCodec
+
+    small = {**SD_VAE_CONFIG, "block_out_channels": (32,) * 4, "layers_per_block": 1}
+    codec = KlCodec(CodecSpec(kind="kl"), small)
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        latents = codec.encode(image)
+        assert torch.equal(latents, codec.encode(image))  # the mode, no new noise
+        assert codec.decode(latents).shape == image.shape
+    assert "encoder.conv_in.weight" in codec.vae.state_dict()
+
+
+def test_the_core_of_the_engine_imports_no_torch() -> None:
+    modules = (
+        "engine.checkpoints, engine.sampler, engine.face.align, engine.face.mask, "
+        "engine.face.restore, engine.audio.log_mel, engine.audio.chunks"
+    )
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
