@@ -39,8 +39,10 @@ class RecordingBackend(TorchBackend):
 
     recorded: list[F32]
 
-    def _denoise(self, sessions: Sequence[TorchSession], masked: Tensor, audio: Tensor) -> Tensor:
-        latents = super()._denoise(sessions, masked, audio)
+    def _denoise(
+        self, sessions: Sequence[TorchSession], masked: Tensor, reference: Tensor, audio: Tensor
+    ) -> Tensor:
+        latents = super()._denoise(sessions, masked, reference, audio)
         self.recorded.append(latents[0].numpy())
         return latents
 
