@@ -69,7 +69,11 @@ OUTSIDE_WEIGHT: Final = 0.05  # outside of the mask nothing is shown
 CLIP_FRAMES: Final = 16
 HOPS: Final = (4, 4, 4, 4, 1, 2, 8)  # drawn from at every step
 TAUGHT_SHARE: Final = 0.4  # of the clips, told their mouth: keeps the drawing sharp
-SLOW_RATE: Final = 0.5  # of the learning rate, for what `render` has trained
+# Shares of the learning rate: the temporal modules begin from nothing, `render` has trained
+# the rest; the audio path's first layer sums 5,120 inputs and is moved by small steps.
+NEW_RATE: Final = 1.0
+DRAWN_RATE: Final = 0.25
+HEARING_RATE: Final = 0.02
 CHANGE_WEIGHT: Final = 0.5  # of the loss on frame differences
 HEARING_WEIGHT: Final = 0.05  # of what the audio path mishears
 
@@ -162,6 +166,19 @@ def render_phase(recipe: Recipe, paths: Paths) -> None:
             return
 
 
+def grouped(unet: nn.Module) -> list[dict[str, object]]:
+    """The network's parameters as optimiser groups, each with its share of the rate."""
+    groups: dict[float, list[Tensor]] = {NEW_RATE: [], DRAWN_RATE: [], HEARING_RATE: []}
+    for name, value in unet.named_parameters():
+        if "motion_modules" in name:
+            groups[NEW_RATE].append(value)
+        elif name.startswith("audio_film.linear_1"):
+            groups[HEARING_RATE].append(value)
+        else:
+            groups[DRAWN_RATE].append(value)
+    return [{"params": values, "scale": scale} for scale, values in groups.items()]
+
+
 def follow_phase(recipe: Recipe, paths: Paths) -> None:
     """Learns to follow speech over time; writes averaged weights, resumes."""
     codec = codec_training.load(paths.codec).eval()
@@ -176,11 +193,7 @@ def follow_phase(recipe: Recipe, paths: Paths) -> None:
     assert isinstance(film, TaughtFilm)
     average = Average(unet, recipe.average)
     save_file(exported(average.values), paths.out)
-    fast = [value for name, value in unet.named_parameters() if "motion_modules" in name]
-    slow = [value for name, value in unet.named_parameters() if "motion_modules" not in name]
-    optimizer = torch.optim.AdamW(
-        [{"params": fast, "scale": 1.0}, {"params": slow, "scale": SLOW_RATE}], weight_decay=0.01
-    )
+    optimizer = torch.optim.AdamW(grouped(unet), weight_decay=0.01)
     run = Run(unet, average, optimizer, paths.out.with_suffix(".checkpoint.pt"))
     run.resume()
     clock, saved, mean, missed = Clock(recipe.minutes, run.spent_s), run.spent_s, 0.0, 0.0
