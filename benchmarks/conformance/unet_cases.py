@@ -24,6 +24,8 @@ from engine.models.temporal import MotionModule
 from engine.models.unet import UNet3DConditionModel
 from engine.spec import UNetSpec
 
+PROBE_FACTOR = 5.0  # on the output's tolerance: probes locate a difference, the output judges
+
 # What the network has one way only: a configuration that asks for another is refused.
 _FIXED: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu",),
@@ -159,9 +161,9 @@ def _check_probe(
     have = torch.stack([flat.mean(), flat.std(correction=0), *flat[index]])
     want: list[float] = [lookup(stored, "mean", case), lookup(stored, "std", case)]
     want += lookup(stored, "values", case)
-    # Inner values are larger than the output's: float32 noise grows with them.
+    # Inner values are larger than the output's, and noisier where the variance is small.
     scale = max(1.0, abs(want[0]), want[1], *map(abs, want[2:]))
-    report.close(case, f"probe {key}", have, want, tolerance * scale)
+    report.close(case, f"probe {key}", have, want, PROBE_FACTOR * tolerance * scale)
 
 
 def check_unet_manifest(name: str, data: dict[str, Any], report: Report) -> None:

@@ -31,7 +31,7 @@ def test_a_flat_picture_comes_back_flat() -> None:
     generated = np.full((3, 64, 64), 90 / 127.5 - 1.0, np.float32)
     pasted = paste_aligned(image, generated, affine, face).astype(int)
     assert np.abs(pasted - 90).max() <= 6  # the published edge weighs the face twice
-    assert np.abs(pasted - 90).mean() < 0.1
+    assert (np.abs(pasted - 90) > 1).mean() < 0.1
 
 
 def test_white_stays_white_and_the_rest_untouched() -> None:
