@@ -77,7 +77,8 @@ class DelayControl:
         """
         Args:
             initial: offset to start from.
-            ceiling: the offset never rises by more than this above the sound's own arrival.
+            ceiling: the offset never rises by more than this above the sound's quickest
+                arrival: after an outage what is late is dropped, not waited for.
         """
         self._offset = initial
         self._ceiling = ceiling
@@ -132,8 +133,9 @@ class DelayControl:
         if not known:
             return
         target = max(known) + MARGIN_TICKS
-        if self._sound is not None:
-            target = min(target, self._sound + self._ceiling)
+        base = self.sound_base
+        if base is not None:
+            target = min(target, base + self._ceiling)
         self._target = target
         self._offset = max(self._offset, target)
 

@@ -20,6 +20,7 @@ I16 = NDArray[np.int16]
 
 STARVED_TICKS = 120 * TICKS_PER_MS  # silence begins when nothing came for this long
 LATE_TICKS = 300 * TICKS_PER_MS  # packets late for this long: the peer paused its clock
+CATCHING_UP_TICKS = 40 * TICKS_PER_MS  # less late by this much: they come in a burst
 JUMP_TICKS = 2 * TICK_HZ  # a leap ahead of this size is a new clock, not a gap
 
 
@@ -46,7 +47,7 @@ class SpeechTimeline:
         self._offset: int | None = None  # media time = packet pts + offset
         self._arrival = now
         self._arrival_position = 0
-        self._late_since: int | None = None
+        self._late_since: tuple[int, int] | None = None  # when, and the gap then
 
     def push(self, pts: int, samples: I16, now: int) -> I16:
         """The samples that one packet adds, with silence before them where some are missing.
@@ -69,9 +70,10 @@ class SpeechTimeline:
         elif gap > 0:
             self.silence_ticks += gap
             samples = np.concatenate([np.zeros(gap, np.int16), samples])
-        self.position += len(samples)
-        self._arrival = now
-        self._arrival_position = self.position
+        if len(samples):  # what is dropped does not keep time: silence does
+            self.position += len(samples)
+            self._arrival = now
+            self._arrival_position = self.position
         return np.concatenate([lead, samples]) if len(lead) else samples
 
     def fill(self, now: int) -> I16:
@@ -94,13 +96,19 @@ class SpeechTimeline:
         return np.zeros(lead, np.int16)
 
     def _paused(self, gap: int, now: int) -> bool:
-        """Whether packets have been late for so long that the peer's clock must have stopped."""
+        """Whether packets have been equally late for so long that the peer's clock had stopped.
+
+        Packets that were held up on their way come in a burst and are ever less late: they
+        catch up by themselves, and their places are taken.
+        """
         if gap >= 0:
             self._late_since = None
             return False
-        if self._late_since is None:
-            self._late_since = now
-        if now - self._late_since < LATE_TICKS:
+        since = self._late_since
+        if since is None or gap - since[1] > CATCHING_UP_TICKS:
+            self._late_since = (now, gap)
+            return False
+        if now - since[0] < LATE_TICKS:
             return False
         self._late_since = None
         return True

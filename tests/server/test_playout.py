@@ -164,6 +164,20 @@ def test_the_delay_never_exceeds_its_ceiling_above_the_sound() -> None:
     assert delay.advance(0) == 420 * MS
 
 
+def test_a_stall_of_seconds_does_not_delay_the_call_by_seconds() -> None:
+    queue = playout(delay_ms=300, ceiling_ms=800)
+    for i in range(100):
+        queue.push_sound(sound(), (i + 1) * SOUND_TICKS)
+        queue.poll((i + 1) * SOUND_TICKS)
+    for _ in range(100, 400):  # six seconds arrive at once
+        queue.push_sound(sound(), 400 * SOUND_TICKS)
+    queue.push_hop([frame(i) for i in range(50, 100)], 400 * SOUND_TICKS)
+    queue.push_hop([frame(i) for i in range(100, 150)], 400 * SOUND_TICKS)
+    queue.poll(400 * SOUND_TICKS)
+    assert queue.delay.offset <= SOUND_TICKS + 800 * MS
+    assert queue.waiting_sound_ticks <= 830 * MS
+
+
 @pytest.mark.parametrize("drift_ppm", [-200, 0, 200])
 def test_an_hour_of_drift_and_jitter_keeps_sound_whole_and_pictures_with_it(
     drift_ppm: int,

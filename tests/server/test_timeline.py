@@ -85,10 +85,26 @@ def test_a_peer_that_paused_its_clock_is_heard_again() -> None:
     timeline.fill(5 * TICK_HZ)
     heard = []
     for i in range(1, 40):
-        heard.append(len(timeline.push(i * SOUND_TICKS, block(), 5 * TICK_HZ + i * SOUND_TICKS)))
+        now = 5 * TICK_HZ + i * SOUND_TICKS
+        timeline.fill(now)
+        heard.append(len(timeline.push(i * SOUND_TICKS, block(), now)))
     first = next(i for i, count in enumerate(heard) if count)
     assert first * SOUND_TICKS <= LATE_TICKS + SOUND_TICKS
     assert all(count == SOUND_TICKS for count in heard[first:])
+    assert abs(timeline.position - now) <= 2 * SOUND_TICKS
+
+
+def test_packets_held_up_on_their_way_do_not_push_time_ahead() -> None:
+    timeline = SpeechTimeline(0)
+    timeline.push(0, block(), 0)
+    now = 6 * TICK_HZ
+    timeline.fill(now)
+    for i in range(1, 310):  # six seconds of packets within one
+        now += 3 * MS
+        timeline.fill(now)
+        timeline.push(i * SOUND_TICKS, block(), now)
+    assert timeline.position <= now + SOUND_TICKS
+    assert len(timeline.push(400 * SOUND_TICKS, block(), 8 * TICK_HZ)) > 0
 
 
 def test_a_leap_of_timestamps_is_a_new_clock_and_no_gap() -> None:
