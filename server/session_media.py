@@ -51,6 +51,9 @@ from server.tracks import SoundOut, VideoOut
 
 LATENCY_WINDOW = 250  # pictures, 10 s
 CAMERA_HISTORY = 24  # pictures kept for the places the engine leaves empty
+# A picture comes about 10 ms after it was taken (encoder, network, decoder). Sound comes 20 ms
+# after it was captured, when its packet is full, and Opus delays it by 6.5 ms each way.
+CAMERA_AHEAD_TICKS = 23 * TICKS_PER_MS
 PACKET_TICKS = SOUND_TICKS  # a packet leaves its sender when its last sample is captured
 
 
@@ -169,7 +172,7 @@ class SessionMedia:
             return
         picture = picture_from_frame(frame, self._limits.largest)
         pts = int(frame.pts * frame.time_base * TICK_HZ)
-        media = self._camera_clock.place(pts, now_ticks() - base)
+        media = self._camera_clock.place(pts, now_ticks() - base + CAMERA_AHEAD_TICKS)
         self._camera.append((media, picture))
         self._stream.push_video(picture, max(media, 0) // TICKS_PER_SAMPLE)
 
