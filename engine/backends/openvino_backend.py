@@ -31,6 +31,7 @@ class OpenVinoRunner:
         native = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bf16" if "BF16" in native else "f32")
         self.name = f"openvino-{self.precision}"
+        self._models: dict[str, ov.Model] = {}
         self._requests: dict[tuple[str, Shapes], ov.InferRequest] = {}
 
     def ring_shapes(self) -> list[tuple[int, int]]:
@@ -75,11 +76,13 @@ class OpenVinoRunner:
         return [tensor.data for tensor in request.output_tensors]
 
     def _read(self, graph: str) -> ov.Model:
-        path = self._folder / f"{graph}.onnx"
-        try:
-            return self._core.read_model(path)
-        except RuntimeError as error:
-            raise BackendError(f"openvino cannot read {path}: {error}") from error
+        if graph not in self._models:
+            path = self._folder / f"{graph}.onnx"
+            try:
+                self._models[graph] = self._core.read_model(path)
+            except RuntimeError as error:
+                raise BackendError(f"openvino cannot read {path}: {error}") from error
+        return self._models[graph]
 
 
 def open_model(model_dir: Path, precision: str | None = None) -> GraphBackend:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from engine.backends import onnxruntime_backend, openvino_backend, torch_backend
 from engine.backends.base import Backend, HopInput
-from engine.media import U8
+from engine.media import F32, U8
 from tests.tiny_models import make_tiny_model
 
 BUNDLED = Path(__file__).parents[3] / "engine" / "bundled" / "model"
@@ -24,9 +25,7 @@ OPENERS: dict[str, Callable[[Path], Backend]] = {
 }
 
 
-def inputs_of(
-    backend: Backend, hop: int, seed: int, hops: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def inputs_of(backend: Backend, hop: int, seed: int, hops: int) -> list[tuple[F32, F32, F32]]:
     """Random log-mels, masked and reference latents of a run of hops."""
     spec = backend.spec
     rng = np.random.default_rng(seed)
@@ -52,7 +51,7 @@ def run_alone(backend: Backend, hop: int, seed: int, hops: int = 5) -> U8:
     return np.concatenate(crops)
 
 
-def levels_apart(ours: U8, theirs: U8) -> np.ndarray:
+def levels_apart(ours: U8, theirs: U8) -> NDArray[np.int32]:
     """Absolute differences in 8-bit levels."""
     return np.abs(ours.astype(np.int32) - theirs.astype(np.int32))
 
