@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -21,14 +21,6 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 # Checkpoints of trainers keep the weights beside other things, under one of these.
 _NESTED = ("state_dict", "model_state_dict")
-
-
-class Codec(Protocol):
-    """Picture <-> scaled latents: what both kinds of codec module offer."""
-
-    def encode(self, image: Tensor) -> Tensor: ...
-
-    def decode(self, latents: Tensor) -> Tensor: ...
 
 
 def build_audio_encoder(spec: ModelSpec) -> WhisperEncoder:

@@ -112,7 +112,8 @@ class UNet3DConditionModel(nn.Module):
             sample: [b, in_channels, f, h, w]: noisy, mask, masked and reference latents.
             timestep: [b].
             audio: [b, f, tokens, width].
-            mask: optional [f, f], True where the row's frame may see the column's.
+            mask: optional [f, f], True where the row's frame may attend to the column's;
+                pooled norms see all frames all the same.
 
         Returns:
             [b, out_channels, f, h, w]

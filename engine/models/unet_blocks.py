@@ -38,8 +38,8 @@ def spatial_transformer(spec: UNetSpec, channels: int) -> SpatialTransformer:
 class Level(nn.Module):
     """The layers of one resolution, downwards or upwards.
 
-    Only the module lists that the level has are created, because an empty
-    one would be no key but an absent one is upstream's sign of its absence.
+    A level without attention or temporal modules holds an empty list of them,
+    which has no keys.
     """
 
     def __init__(
