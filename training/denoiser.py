@@ -50,6 +50,8 @@ from training.hearing import (
     exported,
     following_unet,
     mouth_tokens,
+    read_mouth_linearly,
+    widened,
 )
 from training.optimise import (
     CHECKPOINT_EVERY_S,
@@ -187,12 +189,13 @@ def follow_phase(recipe: Recipe, paths: Paths) -> None:
     encoder.load_state_dict(load_file(paths.encoder))
     store, speech = CropStore.open(), SpeechStore(BUNDLED_AUDIO)
     torch.manual_seed(2)
-    unet = following_unet(spec, paths.drawn, encoder, store, speech)
+    reading = read_mouth_linearly(encoder, store, speech)
+    unet = following_unet(spec, paths.drawn, reading)
     unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     film = unet.audio_film
     assert isinstance(film, TaughtFilm)
     average = Average(unet, recipe.average)
-    save_file(exported(average.values), paths.out)
+    save_file(exported(widened(average.values, reading)), paths.out)
     optimizer = torch.optim.AdamW(grouped(unet), weight_decay=0.01)
     run = Run(unet, average, optimizer, paths.out.with_suffix(".checkpoint.pt"))
     run.resume()
@@ -237,7 +240,7 @@ def follow_phase(recipe: Recipe, paths: Paths) -> None:
         if done or clock.spent_s - saved > CHECKPOINT_EVERY_S:
             saved = run.spent_s = clock.spent_s
             run.save()
-            save_file(exported(average.values), paths.out)
+            save_file(exported(widened(average.values, reading)), paths.out)
             store = CropStore.open()
         if done:
             return

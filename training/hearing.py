@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 HIDDEN_GAIN: Final = 2.0  # spread of the mouth parameters' path into the audio film
 READING_FRAMES: Final = 40_000
 RIDGE: Final = 1e-3
+SPREAD_RESTORED: Final = 0.7  # share of the spread that a regression loses
 
 
 def bundled_unet_spec(latent_channels: int) -> UNetSpec:
@@ -109,22 +111,30 @@ class TaughtFilm(AudioFilm):
         return self.linear_2(F.silu(heard))  # type: ignore[no-any-return]
 
 
-def read_mouth_linearly(
-    encoder: WhisperEncoder, store: CropStore, speech: SpeechStore, frames: int
-) -> tuple[Tensor, Tensor]:
-    """Ridge regression from the film's normed tokens to mouth parameters.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Mouth parameters as a linear function of a frame's normed audio tokens.
 
-    Only the last state of each step is read.
-
-    Returns:
-        Weights [7, tokens * width] and biases [7].
+    Attributes:
+        weights: [7, tokens * width].
+        biases: [7].
+        spread: [7] the truth's standard deviation over that of what is read; a
+            regression never reads the whole of it, so all are above 1.
     """
+
+    weights: Tensor
+    biases: Tensor
+    spread: Tensor
+
+
+def read_mouth_linearly(encoder: WhisperEncoder, store: CropStore, speech: SpeechStore) -> Reading:
+    """Ridge regression from the last states of a frame's steps to mouth parameters."""
     spec = encoder.spec
     states = spec.layers + 1
     inputs, truths = [], []
     generator = torch.Generator().manual_seed(3)
     clips = [clip for clip in store.clips("train") if clip.speech]
-    for clip in clips[:: max(1, len(clips) * 90 // frames)]:
+    for clip in clips[:: max(1, sum(clip.frames for clip in clips) // READING_FRAMES)]:
         power = torch.from_numpy(speech.rows(clip, 0, clip.frames).T)[None]
         mel = windows_of(vary(power, generator), spec)[0]
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -137,17 +147,33 @@ def read_mouth_linearly(
     x, y = x - x_mean, y - y_mean
     gram = x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
     solved = torch.linalg.solve(gram, x.T @ y).T
-    left = 1 - ((x @ solved.T - y).square().mean(0) / y.square().mean(0))
+    read = x @ solved.T
+    left = 1 - ((read - y).square().mean(0) / y.square().mean(0))
     log.info("linear reading of the mouth: R2 %s", [round(float(v), 3) for v in left])
     weights = torch.zeros(len(MOUTH_PARAMETERS), AUDIO_STEPS, states, spec.width)
     weights[:, :, -1] = solved.float().reshape(len(MOUTH_PARAMETERS), AUDIO_STEPS, spec.width)
-    return weights.flatten(1), (y_mean - solved @ x_mean).float()
+    biases = (y_mean - solved @ x_mean).float()
+    return Reading(weights.flatten(1), biases, (y.std(0) / read.std(0)).float())
 
 
-def following_unet(
-    spec: UNetSpec, drawn: Path, encoder: WhisperEncoder, store: CropStore, speech: SpeechStore
-) -> UNet3DConditionModel:
-    """The whole U-Net, drawing as `drawn` does and hearing as `encoder` does."""
+def widened(state: dict[str, Tensor], reading: Reading) -> dict[str, Tensor]:
+    """`state` with livelier mouths: what is read of the sound gets most of its spread back.
+
+    The audio path's first layer is a mix of the mouth parameters that are read
+    off the tokens; each is scaled about the resting mouth, which is zero.
+    """
+    layer = state["audio_film.linear_1.weight"]
+    mix = layer @ torch.linalg.pinv(reading.weights)
+    gain = SPREAD_RESTORED * (reading.spread - 1.0)
+    more = mix * gain
+    return state | {
+        "audio_film.linear_1.weight": layer + more @ reading.weights,
+        "audio_film.linear_1.bias": state["audio_film.linear_1.bias"] + more @ reading.biases,
+    }
+
+
+def following_unet(spec: UNetSpec, drawn: Path, reading: Reading) -> UNet3DConditionModel:
+    """The whole U-Net, drawing as `drawn` does and hearing by `reading`."""
     unet = UNet3DConditionModel(spec)
     stand_in = MouthFilm(4 * spec.block_out_channels[0])
     unet.audio_film = TaughtFilm(spec.audio_tokens, spec.cross_attention_dim, stand_in)
@@ -158,11 +184,10 @@ def following_unet(
     new = [key for key in missing if "motion_modules" not in key and "audio_film" not in key]
     if new or unexpected:
         raise ValueError(f"{drawn}: absent {new}, unexpected {unexpected}")
-    weights, biases = read_mouth_linearly(encoder, store, speech, READING_FRAMES)
     with torch.no_grad():
         film, mouth = unet.audio_film, stand_in.linear_1
-        film.linear_1.weight.copy_(mouth.weight @ weights)
-        film.linear_1.bias.copy_(mouth.bias + mouth.weight @ biases)
+        film.linear_1.weight.copy_(mouth.weight @ reading.weights)
+        film.linear_1.bias.copy_(mouth.bias + mouth.weight @ reading.biases)
     return unet
 
 

@@ -34,19 +34,23 @@ channels, audio cross-attention, temporal modules in the decoder), run block-cau
 keys and values, {steps} denoising step. A Whisper-shaped audio encoder ({audio_layers} layers of
 {audio_width}) hears {window_ms} ms up to 80 ms past the frame. The codec is a PCA of 8x8 patches
 with a small learned decoder. The picture is the lower face, {resolution}x{resolution} pixels. The
-network gets pure noise at timestep {timestep} and predicts the clean latents.
+network gets pure noise at timestep {timestep} and the same frame of the source as its reference. It
+predicts the clean latents and a gate that passes the reference through where nothing moves.
 
 ## What it was trained on
-- Speech of espeak-ng and flite in many voices and five or more languages, with the mouth's truth
-  from their phoneme timings (`training/speech`), over synthetic rooms, microphones and noise.
-- Faces of a procedural renderer (`training/faces`): a face of its own for every clip, with pose,
-  light, camera and alignment error varied.
+- Three and a half hours of speech of espeak-ng and flite in many voices and ten languages, Mandarin
+  among them, with the mouth's truth from their phoneme timings (`training/speech`), over synthetic
+  rooms, microphones and noise.
+- Faces of a procedural renderer (`training/faces`): about a thousand, each in one clip of two
+  seconds, with pose, light, camera and alignment error varied; and the bundled avatars.
 How, with every command: `docs/training.md`.
 
 ## What it cannot do
 - It has never seen a photograph. On real cameras expect a soft, plausible mouth, not the person's
   own teeth and lips; for people use the published LatentSync weights.
-- Beards and strong skin texture inside the generated part come out smooth.
+- What moves with the jaw (chin, beard, neck behind it) comes out softer than what stays still,
+  most of all in wide open mouths.
+- Closed lips (p, b, m) are missed more often in voices unlike those of training; see the scores.
 - Profiles, hands or microphones before the mouth, and heads tilted far, were never shown.
 - Synthetic speech has clearer articulation than people have; laughter, singing and whispering
   were never heard.

@@ -13,11 +13,15 @@ from tests.toy_corpus import write_toy_corpus
 from training.dataset import CropStore, SpeechStore
 from training.denoiser import latent_loss, latent_weight
 from training.hearing import (
+    SPREAD_RESTORED,
+    Reading,
     TaughtFilm,
     drawing_unet,
     exported,
     following_unet,
     mouth_tokens,
+    read_mouth_linearly,
+    widened,
 )
 from training.optimise import Average, Clock, Recipe, Run, learning_rate, prefetched
 
@@ -50,8 +54,8 @@ def following(tmp_path: Path) -> tuple[UNet3DConditionModel, UNet3DConditionMode
     path = tmp_path / "render.safetensors"
     save_file({k: v.contiguous() for k, v in drawing.state_dict().items()}, path)
     store, speech = CropStore.open(corpus / "faces"), SpeechStore(AUDIO, corpus / "speech")
-    encoder = WhisperEncoder(AUDIO).eval()
-    return drawing, following_unet(UNET, path, encoder, store, speech).eval()
+    reading = read_mouth_linearly(WhisperEncoder(AUDIO).eval(), store, speech)
+    return drawing, following_unet(UNET, path, reading).eval()
 
 
 def test_a_taught_network_draws_what_it_drew_before_it_could_hear(
@@ -74,6 +78,20 @@ def test_what_is_exported_fits_the_engines_network(
     following: tuple[UNet3DConditionModel, UNet3DConditionModel],
 ) -> None:
     UNet3DConditionModel(UNET).load_state_dict(exported(following[1].state_dict()))
+
+
+def test_widening_scales_what_is_read_about_the_resting_mouth() -> None:
+    weights, mix = torch.randn(7, 320), torch.randn(64, 7)
+    reading = Reading(weights, torch.randn(7), torch.full((7,), 1.5))
+    state = {
+        "audio_film.linear_1.weight": mix @ weights,
+        "audio_film.linear_1.bias": torch.ones(64) + mix @ reading.biases,
+    }
+    wide = widened(state, reading)
+    tokens = torch.randn(320)
+    mouth = (1 + 0.5 * SPREAD_RESTORED) * (weights @ tokens + reading.biases)
+    heard = wide["audio_film.linear_1.weight"] @ tokens + wide["audio_film.linear_1.bias"]
+    torch.testing.assert_close(heard, torch.ones(64) + mix @ mouth, atol=1e-3, rtol=1e-3)
 
 
 def test_an_open_gate_shows_the_reference() -> None:
