@@ -16,31 +16,20 @@ import multiprocessing
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Literal, Protocol
-
-import numpy as np
+from typing import Literal
 
 from engine.errors import LipwireError
-from engine.media import F32, FRAME_SAMPLES, Picture
 from server.engine_messages import (
-    CloseSession,
     EngineFailed,
     EngineReady,
     EngineSettings,
     FromEngine,
     HopReady,
-    Interrupt,
     Mode,
-    OpenSession,
     Ping,
     Pong,
-    PushAudio,
-    PushVideo,
-    ReleaseSlot,
     SessionFailed,
     SessionOpened,
     SlotTaken,
@@ -48,12 +37,10 @@ from server.engine_messages import (
     ToEngine,
 )
 from server.engine_process import run_engine
-from server.frame_block import FrameBlock, picture_bytes
+from server.engine_stream import EngineListener, EngineStream
 
 logger = logging.getLogger(__name__)
 
-INPUT_SLOTS = 3  # live mode: one being read, one waiting, one being written
-OUTPUT_SLOTS = 16  # four hops of four; the gateway copies and frees at once
 OUTBOX_MESSAGES = 1000  # 10 s of one session: an engine this far behind hangs
 START_TIMEOUT_S = 120.0
 PING_INTERVAL_S = 2.0
@@ -66,143 +53,6 @@ State = Literal["starting", "ready", "restarting", "stopped"]
 
 class EngineUnavailable(LipwireError):
     """The engine process could not be started."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineFrame:
-    """One finished frame with its session index."""
-
-    index: int
-    generation: int
-    synced: float
-    picture: Picture
-
-
-class EngineListener(Protocol):
-    """What a session wants to hear. Called on the event loop."""
-
-    def on_hop(self, frames: Sequence[EngineFrame], hop: HopReady) -> None:
-        """Frames that became ready together."""
-
-    def on_stream_failed(self, code: str, message: str) -> None:
-        """The engine gave this session up."""
-
-    def on_engine_lost(self) -> None:
-        """The engine died; the stream will be opened again."""
-
-
-class EngineStream:
-    """One session's stream in the engine, whichever engine process runs it."""
-
-    def __init__(
-        self,
-        host: EngineHost,
-        session: str,
-        mode: Mode,
-        avatar: str | None,
-        largest: tuple[int, int],
-        listener: EngineListener,
-    ) -> None:
-        self._host = host
-        self.session = session
-        self.listener = listener
-        self._mode: Mode = mode
-        self._avatar = avatar
-        self._inputs = INPUT_SLOTS if mode == "live" else 0
-        self._slot_bytes = picture_bytes(*largest)
-        self._block = FrameBlock.create(self._inputs + OUTPUT_SLOTS, self._slot_bytes)
-        self._generation = 0
-        self._position = 0  # 16 kHz samples pushed so far
-        self._skip = 0  # samples to leave out until the stream's first frame begins
-        self._free: list[int] = []
-        self._waiting: tuple[Picture, int] | None = None
-        self._open = False
-        self.camera_drops = 0
-
-    def open(self) -> None:
-        """Opens the stream at the next whole frame of media time."""
-        first = -(-self._position // FRAME_SAMPLES)
-        self._skip = first * FRAME_SAMPLES - self._position
-        self._free = list(range(self._inputs))
-        self._waiting = None
-        self._open = True
-        self._host.send(
-            OpenSession(
-                session=self.session,
-                mode=self._mode,
-                avatar=self._avatar,
-                block=self._block.name,
-                slot_bytes=self._slot_bytes,
-                input_slots=self._inputs,
-                output_slots=OUTPUT_SLOTS,
-                first_frame=first,
-                generation=self._generation,
-                seed=0,
-            )
-        )
-
-    def push_audio(self, samples: F32) -> None:
-        """Adds 16 kHz mono sound; while no engine runs it only moves time."""
-        self._position += len(samples)
-        if not self._open:
-            return
-        skipped = min(self._skip, len(samples))
-        self._skip -= skipped
-        if skipped < len(samples):
-            data = np.ascontiguousarray(samples[skipped:], np.float32).tobytes()
-            self._host.send(PushAudio(self.session, self._generation, data))
-
-    def push_video(self, picture: Picture, pts_samples: int) -> None:
-        """Adds a camera picture; a newer one replaces one that still waits."""
-        if not self._open:
-            return
-        if self._waiting is not None:
-            self.camera_drops += 1
-        self._waiting = (picture, pts_samples)
-        self._send_waiting()
-
-    def interrupt(self, generation: int, from_frame: int) -> None:
-        """Voids everything said before."""
-        self._generation = generation
-        if self._open:
-            self._host.send(Interrupt(self.session, generation, from_frame))
-
-    def close(self) -> None:
-        """Ends the stream and removes its memory."""
-        if self._open:
-            self._host.send(CloseSession(self.session))
-        self._open = False
-        self._host.forget(self.session)
-        self._block.close()
-
-    def slot_taken(self, slot: int) -> None:
-        self._free.append(slot)
-        self._send_waiting()
-
-    def lost(self) -> None:
-        self._open = False
-        self.listener.on_engine_lost()
-
-    def failed(self, message: SessionFailed) -> None:
-        self._open = False
-        self.listener.on_stream_failed(message.code, message.message)
-
-    def take_hop(self, message: HopReady) -> None:
-        frames = []
-        for ready in message.frames:
-            picture = self._block.read(ready.slot, ready.width, ready.height)
-            self._host.send(ReleaseSlot(self.session, ready.slot))
-            frames.append(EngineFrame(ready.index, ready.generation, ready.synced, picture))
-        self.listener.on_hop(frames, message)
-
-    def _send_waiting(self) -> None:
-        if self._waiting is None or not self._free or not self._open:
-            return
-        picture, pts = self._waiting
-        self._waiting = None
-        slot = self._free.pop()
-        self._block.write(slot, picture)
-        self._host.send(PushVideo(self.session, slot, picture.width, picture.height, pts))
 
 
 class EngineHost:
@@ -274,7 +124,7 @@ class EngineHost:
         Args:
             largest: width and height of the largest picture it will see.
         """
-        stream = EngineStream(self, session, mode, avatar, largest, listener)
+        stream = EngineStream(self.send, self.forget, session, mode, avatar, largest, listener)
         self._streams[session] = stream
         if self.state == "ready":
             stream.open()
@@ -442,17 +292,7 @@ class EngineHost:
             case HopReady() | SlotTaken() | SessionFailed():
                 stream = self._streams.get(message.session)
                 if stream is not None:
-                    _tell(stream, message)
-
-
-def _tell(stream: EngineStream, message: HopReady | SlotTaken | SessionFailed) -> None:
-    match message:
-        case HopReady():
-            stream.take_hop(message)
-        case SlotTaken():
-            stream.slot_taken(message.slot)
-        case SessionFailed():
-            stream.failed(message)
+                    stream.take(message)
 
 
 def _end(process: BaseProcess, grace_s: float) -> None:

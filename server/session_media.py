@@ -23,8 +23,9 @@ from server.av_frames import (
     mono_from_frame,
     picture_from_frame,
 )
-from server.engine_host import EngineFrame, EngineHost, EngineStream
+from server.engine_host import EngineHost
 from server.engine_messages import HopReady, Mode
+from server.engine_stream import EngineFrame, EngineStream
 from server.logs import SessionLog
 from server.media_clock import (
     FRAME_TICKS,

@@ -12,8 +12,9 @@ import pytest
 
 from engine.media import Picture
 from server import engine_host
-from server.engine_host import EngineFrame, EngineHost, EngineUnavailable
+from server.engine_host import EngineHost, EngineUnavailable
 from server.engine_messages import HopReady
+from server.engine_stream import INPUT_SLOTS, EngineFrame
 from tests.server_fakes import CRASH, HANG, REFUSE, engine_settings, nothing_left, tasks_left
 
 SILENCE = np.zeros(320, np.float32)
@@ -199,7 +200,7 @@ def test_of_pictures_that_wait_the_newest_wins() -> None:
         stream = host.open_stream("a", "live", None, (64, 48), listener)
         for index in range(20):  # no slot comes back before the loop turns
             stream.push_video(_picture(index), index)
-        assert stream.camera_drops == 20 - engine_host.INPUT_SLOTS - 1
+        assert stream.camera_drops == 20 - INPUT_SLOTS - 1
         stream.push_audio(np.zeros(640, np.float32))
         await listener.until(lambda: listener.frames)
         stream.close()
