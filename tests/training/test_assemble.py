@@ -10,10 +10,10 @@ from engine.checkpoints import file_digest
 from engine.models.tiny_codec import TinyCodec
 from engine.models.unet import UNet3DConditionModel
 from engine.models.whisper import WhisperEncoder
-from engine.spec import ModelSpec
+from engine.spec import CodecSpec, ModelSpec
 from training.assemble import assemble, seal, write_half
 from training.audio_encoder import BUNDLED_AUDIO
-from training.codec import CodecSpec, save
+from training.codec import save
 from training.hearing import bundled_unet_spec
 from training.optimise import Average
 

@@ -98,6 +98,7 @@ def test_an_open_gate_shows_the_reference() -> None:
     unet = UNet3DConditionModel(UNET).eval()
     with torch.no_grad():
         unet.conv_out.weight.zero_()
+        assert unet.conv_out.bias is not None
         unet.conv_out.bias.fill_(40.0)
         sample = torch.randn(1, 13, 2, 16, 16)
         out = unet(sample, torch.full((1,), 999.0), torch.randn(1, 2, 20, 16))

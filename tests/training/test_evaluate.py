@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class GreyBackend:
     def reset(self) -> None:
         self.hops = 0
 
-    def run_hop(self, batch: list[HopInput]) -> list[U8]:
+    def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
         self.hops += 1
         return [np.full((len(item.mel), 128, 128, 3), 128, np.uint8) for item in batch]
 
