@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.caller import SOUND_HZ, draw_mark, read_mark
-from benchmarks.latency import CLICK_PEAK, SPEECH_PEAK, Spread, speech_with_clicks
+from benchmarks.latency import CLICK_EVERY, CLICK_PEAK, SPEECH_PEAK, Spread, speech_with_clicks
 
 
 def test_a_mark_is_read_as_it_was_drawn_even_after_noise() -> None:
@@ -18,11 +18,11 @@ def test_a_mark_is_read_as_it_was_drawn_even_after_noise() -> None:
 
 
 def test_clicks_stand_out_of_the_speech() -> None:
-    samples, places = speech_with_clicks(3.0, None)
-    assert len(samples) == 3 * SOUND_HZ
+    samples, places = speech_with_clicks(7.0, None)
+    assert len(samples) == 7 * SOUND_HZ
     loud = np.abs(samples.astype(np.int32)) > SPEECH_PEAK
     assert np.abs(samples.astype(np.int32)).max() >= CLICK_PEAK * 0.95
-    assert {int(at) // (SOUND_HZ * 4 // 5) for at in np.flatnonzero(loud)} == {1, 2, 3}
+    assert {int(at) // CLICK_EVERY for at in np.flatnonzero(loud)} == {1, 2, 3}
     assert len(places) == 3
 
 
