@@ -247,7 +247,8 @@ class Sessions:
         if self._sessions.pop(session.id, None) is None:
             return
         self._metrics.ended.labels(reason).inc()
-        session.log.info("ended reason=%s after %.1f s", reason, time.monotonic() - session.began)
+        ended = time.monotonic()
+        session.log.info("ended reason=%s after %.1f s", reason, ended - session.began)
         try:
             if session.watcher is not None:
                 session.watcher.cancel()
@@ -265,3 +266,4 @@ class Sessions:
             # A connection of aiortc's is full of cycles, and codecs with their threads hang on
             # them: some milliseconds now, instead of memory until a full collection comes by.
             gc.collect()
+            session.log.debug("closed in %.0f ms", (time.monotonic() - ended) * 1000)
