@@ -18,6 +18,9 @@ from engine.media import FRAME_SAMPLES, MEL_HOP_SAMPLES, MEL_WINDOW_SAMPLES, STE
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 CarryMode = Literal["disjoint", "pinned", "carry", "causal"]
 PasteMode = Literal["latentsync", "crop_mask"]
+ReferenceMode = Literal["frame", "session"]
+StartMode = Literal["noise", "warm"]
+Solver = Literal["ddim", "renoise"]
 
 AUDIO_STEPS = 10  # encoder positions that drive a frame: c - 4 .. c + 5 with c = 2 i
 AUDIO_STEPS_AHEAD = 6  # of them at or after the frame's own start
@@ -173,8 +176,17 @@ class ModelSpec:
     Attributes:
         resolution: pixels of the square face crop that the network sees.
         timesteps: served timesteps, highest first; their number is the step count.
+        solver: from one timestep to the next by the predicted noise (DDIM, eta 0), or by the
+            session's own fixed noise of that step.
+        start: the first timestep starts from noise, or from the frame before, noised.
+        carry: how frames of earlier hops are seen (`engine.denoise`).
+        refresh_hops: in mode "carry", every so many hops the whole window is computed anew;
+            0: never.
+        reference: the reference latents are each frame's own, or the session's first.
         window_frames: frames a temporal layer sees at once (W).
         hop_frames: default new frames a call (h); the context is W - h.
+        guidance_scale: 1.0 asks the network once; above, also without sound.
+        guided_steps: indices of `timesteps` at which it is asked so; None: at all.
         digests: file name -> SHA-256 of the files beside `model.json`.
     """
 
@@ -187,20 +199,39 @@ class ModelSpec:
     face: FaceSpec
     prediction_type: PredictionType = "epsilon"
     timesteps: tuple[int, ...] = (999,)
+    solver: Solver = "ddim"
+    start: StartMode = "noise"
     carry: CarryMode = "pinned"
+    refresh_hops: int = 0
+    reference: ReferenceMode = "frame"
     window_frames: int = 16
     hop_frames: int = 4
     guidance_scale: float = 1.0
+    guided_steps: tuple[int, ...] | None = None
     digests: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, kind in (
+            ("prediction_type", PredictionType),
+            ("solver", Solver),
+            ("start", StartMode),
+            ("carry", CarryMode),
+            ("reference", ReferenceMode),
+        ):
+            value = getattr(self, name)
+            _expect(
+                value in get_args(kind), f"expected a {name} of {get_args(kind)}, got {value!r}"
+            )
         _expect(
-            self.prediction_type in get_args(PredictionType),
-            f"expected a prediction_type of {get_args(PredictionType)}, got {self.prediction_type}",
+            self.refresh_hops == 0 or (self.refresh_hops > 0 and self.carry == "carry"),
+            "expected refresh_hops of 0, or more in the mode 'carry', "
+            f"got {self.refresh_hops} in {self.carry!r}",
         )
+        _expect(self.guidance_scale >= 1.0, f"expected guidance >= 1, got {self.guidance_scale}")
         _expect(
-            self.carry in get_args(CarryMode),
-            f"expected a carry of {get_args(CarryMode)}, got {self.carry!r}",
+            self.guided_steps is None
+            or all(0 <= step < len(self.timesteps) for step in self.guided_steps),
+            f"expected guided_steps among 0 to {len(self.timesteps) - 1}, got {self.guided_steps}",
         )
         _expect(
             self.resolution % self.codec.downscale == 0,
@@ -230,6 +261,11 @@ class ModelSpec:
     @property
     def latent_size(self) -> int:
         return self.resolution // self.codec.downscale
+
+    def guided(self, step: int) -> bool:
+        """Whether the network is asked twice, with and without sound, at `timesteps[step]`."""
+        among = self.guided_steps is None or step in self.guided_steps
+        return self.guidance_scale > 1.0 and among
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
