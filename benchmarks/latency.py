@@ -1,7 +1,7 @@
 """Glass to glass: how late a call's sound and pictures come back, and what that costs.
 
-    python -m benchmarks.latency --json latency.json
-    python -m benchmarks.latency --mode live --seconds 30 --stock
+    lipwire bench latency --out report
+    lipwire bench latency --mode live --camera me.mp4 --seconds 30 --stock
 
 A server is started as its user starts it; a peer calls it over UDP from this
 process. In live mode every camera picture carries its number, so a picture's
@@ -20,6 +20,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ import numpy as np
 from av.audio.resampler import AudioResampler
 
 from benchmarks.caller import I16, SOUND_HZ, U8, Caller, Camera, Microphone
+from benchmarks.report import BarPlot, Report, Section, Table, cpu_name, here, write_report
 from server import aiortc_overrides
 
 START_TIMEOUT_S = 120.0
@@ -216,7 +218,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "mode": options.mode,
         "aiortc": "stock" if options.stock else "patched",
         "machine": {
-            "cpu": _cpu_name(),
+            "cpu": cpu_name(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
         },
@@ -322,16 +324,61 @@ def _first_synced(caller: Caller, stats: list[dict[str, Any]]) -> float | None:
     return None
 
 
-def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+def report_of(figures: dict[str, Any], arguments: Sequence[str]) -> Report:
+    """The page of one call's figures."""
+    delays = {
+        "voice to lips": figures["video_latency_ms"],
+        "sound": figures["sound_latency_ms"],
+    }
+    shown = {name: spread for name, spread in delays.items() if spread["count"]}
+    rows = [
+        (name, spread["p50"], spread["p95"], spread["worst"], spread["count"])
+        for name, spread in delays.items()
+    ]
+    flat = [
+        ("first picture, ms", figures["time_to_first_frame_ms"]),
+        ("first synced picture, ms (once a second)", figures["time_to_first_synced_frame_ms"]),
+        ("picture minus sound at the receiver, ms", figures["video_minus_sound_ms"]),
+        ("frames a second", figures["fps"]),
+        ("longest gap between pictures, ms", figures["longest_gap_ms"]),
+        ("server start, s", figures["server_start_s"]),
+        *((f"{name}, % of one core", v) for name, v in figures["cpu_percent_of_one_core"].items()),
+        *((f"{name}, MB", v) for name, v in figures["rss_mb"].items()),
+    ]
+    bars = BarPlot(
+        "Delay from capture to arrival",
+        "ms",
+        list(shown),
+        {name: [spread[name] for spread in shown.values()] for name in ("p50", "p95", "worst")},
+    )
+    stats = sorted((figures["last_stats"] or {}).items())
+    last = [(key, value) for key, value in stats if isinstance(value, int | float)]
+    return Report(
+        "Glass to glass",
+        here("lipwire bench latency", arguments),
+        [
+            Section(
+                "Delays",
+                "From a sound's or picture's capture to its arrival at a peer on this machine: "
+                "no network, no jitter buffer.",
+                [Table(("", "p50 ms", "p95 ms", "worst ms", "count"), rows), bars],
+            ),
+            Section("The call", blocks=[Table(("", ""), flat)]),
+            Section("The server's last figures", blocks=[Table(("", ""), last)]),
+        ],
+        f"Mode {figures['mode']}, aiortc {figures['aiortc']}.",
+    )
 
 
-def main() -> int:
-    """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="lipwire bench latency",
+        description="Call a server over WebRTC and time sound and pictures, glass to glass.",
+        epilog="example:\n  lipwire bench latency --avatar anna --seconds 60 --out report",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--mode", choices=["avatar", "live"], default="avatar")
     parser.add_argument("--avatar", help="name of the avatar (the first)")
     parser.add_argument("--avatars", action="append", type=Path, default=[], help="more avatars")
@@ -342,12 +389,16 @@ def main() -> int:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--stock", action="store_true", help="both ends run aiortc as it comes")
     parser.add_argument("--json", type=Path, help="write the figures to a file")
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="write latency.json and latency.html here")
+    options = parser.parse_args(given)
     if options.mode == "live" and options.camera is None:
         parser.error("live mode needs --camera CLIP, an avatar's clip.mp4 for one")
-    text = json.dumps(asyncio.run(measure(options)), indent=2)
+    figures = asyncio.run(measure(options))
+    text = json.dumps(figures, indent=2)
     if options.json is not None:
         options.json.write_text(text + "\n", encoding="utf-8")
+    if options.out is not None:
+        write_report(options.out, "latency", figures, report_of(figures, given))
     sys.stdout.write(text + "\n")
     return 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +29,13 @@ AVATAR_EXAMPLE = """examples:
 DOCTOR_EXAMPLE = """example:
   lipwire doctor --json
 """
+# What `lipwire bench` runs: modules `benchmarks.NAME` with a `main(arguments) -> exit status`.
+BENCHES = {
+    "engine": "what a hop costs: stages, modes, codecs, batches",
+    "quality": "seams, sync, drift and distance by mode, hop and steps",
+    "latency": "glass to glass over WebRTC",
+    "load": "calls at once",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +89,40 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
 
         add_doctor_arguments(doctor)
         doctor.set_defaults(run=run_doctor)
+
+    benches = _benches() if command == "bench" else {}
+    listed = "".join(f"  {name:9} {what}\n" for name, what in benches.items())
+    bench = _add(
+        commands,
+        "bench",
+        "measure, and write JSON and a report",
+        f"benches:\n{listed}\nexamples:\n"
+        "  lipwire bench quality --model bundled --out report\n"
+        "  lipwire bench latency --help\n",
+    )
+    bench.add_argument("bench", choices=list(benches), metavar="NAME", help="which one")
+    bench.add_argument("arguments", nargs=argparse.REMAINDER, help="its own, see NAME --help")
+    bench.set_defaults(run=_run_bench)
     return parser
+
+
+def _benches() -> dict[str, str]:
+    """The benches that are installed: what users run does not need them."""
+    if importlib.util.find_spec("benchmarks") is None:
+        return {}
+    found = importlib.util.find_spec
+    return {name: what for name, what in BENCHES.items() if found(f"benchmarks.{name}")}
+
+
+def _run_bench(arguments: argparse.Namespace) -> int:
+    try:
+        module = importlib.import_module(f"benchmarks.{arguments.bench}")
+    except ModuleNotFoundError as error:
+        raise LipwireError(
+            f'bench {arguments.bench}: {error}; pip install "lipwire[bench]"'
+        ) from error
+    main: Callable[[Sequence[str]], int] = module.main
+    return main(arguments.arguments)
 
 
 def _add(commands: Any, name: str, summary: str, examples: str) -> argparse.ArgumentParser:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from benchmarks import latency
 from server.cli import main
 from tests.server_fakes import make_avatar
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("command", ["serve", "render", "avatar", "doctor"])
+@pytest.mark.parametrize("command", ["serve", "render", "avatar", "doctor", "bench"])
 def test_every_command_has_help_with_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -25,6 +29,50 @@ def test_every_command_has_help_with_an_example(
         main([command, "--help"])
     assert caught.value.code == 0
     assert f"lipwire {command}" in capsys.readouterr().out.split("example", 1)[1]
+
+
+def test_the_benches_that_exist_are_listed_and_no_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    listed = capsys.readouterr().out.split("benches:", 1)[1].split("examples", 1)[0].splitlines()
+    names = [line.split()[0] for line in listed if line.strip()]
+    assert "latency" in names
+    for name in names:
+        assert (ROOT / "benchmarks" / f"{name}.py").exists() or (
+            ROOT / "benchmarks" / name / "__init__.py"
+        ).exists()
+
+
+def test_a_bench_gets_its_own_arguments_its_help_and_gives_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "latency", "--help"])
+    assert caught.value.code == 0
+    assert "lipwire bench latency --avatar" in capsys.readouterr().out
+    given: list[str] = []
+
+    def bench(arguments: Sequence[str]) -> int:
+        given.extend(arguments)
+        return 3
+
+    monkeypatch.setattr(latency, "main", bench)
+    assert main(["bench", "latency", "--seconds", "1", "--stock"]) == 3
+    assert given == ["--seconds", "1", "--stock"]
+
+
+def test_a_bench_whose_packages_are_absent_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def absent(name: str) -> ModuleType:
+        raise ModuleNotFoundError("No module named 'httpx'")
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    assert main(["bench", "latency"]) == 1
+    error = capsys.readouterr().err
+    assert "httpx" in error and 'pip install "lipwire[bench]"' in error
 
 
 def test_avatars_are_listed_for_people_and_for_programs(
