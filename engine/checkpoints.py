@@ -13,6 +13,8 @@ from engine.errors import ModelError
 from engine.spec import ModelSpec
 
 if TYPE_CHECKING:
+    import torch
+
     from engine.models.kl_vae import KlCodec
     from engine.models.tiny_codec import TinyCodec
     from engine.models.unet import UNet3DConditionModel
@@ -64,30 +66,47 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_unet(folder: Path, spec: ModelSpec) -> UNet3DConditionModel:
-    """The folder's denoiser.
+def load_unet(
+    folder: Path,
+    spec: ModelSpec,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> UNet3DConditionModel:
+    """The folder's denoiser, on `device`, in `dtype` (float32).
 
     Raises:
         ModelError: its weights cannot be read, or do not fit (StateDictMismatch).
     """
     from engine.models.build import build_unet, load_module
 
-    return load_module(lambda: build_unet(spec), folder / UNET_FILE)
+    path = folder / UNET_FILE
+    return load_module(lambda: build_unet(spec), path, device, dtype)
 
 
-def load_audio_encoder(folder: Path, spec: ModelSpec) -> WhisperEncoder:
-    """The folder's audio encoder.
+def load_audio_encoder(
+    folder: Path,
+    spec: ModelSpec,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> WhisperEncoder:
+    """The folder's audio encoder, on `device`, in `dtype` (float32).
 
     Raises:
         ModelError: its weights cannot be read, or do not fit (StateDictMismatch).
     """
     from engine.models.build import build_audio_encoder, load_module
 
-    return load_module(lambda: build_audio_encoder(spec), folder / AUDIO_ENCODER_FILE)
+    path = folder / AUDIO_ENCODER_FILE
+    return load_module(lambda: build_audio_encoder(spec), path, device, dtype)
 
 
-def load_codec(folder: Path, spec: ModelSpec) -> TinyCodec | KlCodec:
-    """The folder's picture codec; "kl" needs diffusers.
+def load_codec(
+    folder: Path,
+    spec: ModelSpec,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> TinyCodec | KlCodec:
+    """The folder's picture codec, on `device`, in `dtype` (float32); "kl" needs diffusers.
 
     Raises:
         ModelError: its weights cannot be read, or do not fit (StateDictMismatch).
@@ -96,13 +115,17 @@ def load_codec(folder: Path, spec: ModelSpec) -> TinyCodec | KlCodec:
 
     path = folder / CODEC_FILE
     if spec.codec.kind == "tiny":
-        return load_module(lambda: build_codec(spec), path)
+        return load_module(lambda: build_codec(spec), path, device, dtype)
     try:
         from engine.models.kl_vae import KlCodec
     except ImportError as error:
         raise ModelError(
             f"{spec.name}: its codec needs diffusers, install lipwire[latentsync] ({error})"
         ) from error
-    codec = KlCodec(spec.codec)
-    codec.vae = load_module(lambda: KlCodec(spec.codec).vae, path)
-    return codec
+    return load_module(
+        lambda: KlCodec(spec.codec),
+        path,
+        device,
+        dtype,
+        part=lambda codec: codec.vae,  # keys are those of diffusers
+    )

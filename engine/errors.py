@@ -40,7 +40,11 @@ class StateDictMismatch(ModelError):
         missing: keys the architecture needs and the file lacks.
         unexpected: keys the file has and the architecture does not.
         misshapen: key -> (expected shape, shape in the file).
+
+    The message names the first few of each and counts the rest.
     """
+
+    _SHOWN = 8
 
     def __init__(
         self,
@@ -53,12 +57,17 @@ class StateDictMismatch(ModelError):
         self.unexpected = list(unexpected)
         self.misshapen = dict(misshapen or {})
         lines = [f"{source}: the weights do not fit the architecture"]
-        lines += [f"  missing     {key}" for key in self.missing]
-        lines += [f"  unexpected  {key}" for key in self.unexpected]
-        lines += [
-            f"  misshapen   {key}: expected {want}, found {have}"
-            for key, (want, have) in self.misshapen.items()
+        shapes = [
+            f"{key}: expected {want}, found {have}" for key, (want, have) in self.misshapen.items()
         ]
+        for kind, found in (
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+            ("misshapen", shapes),
+        ):
+            lines += [f"  {kind:<11} {text}" for text in found[: self._SHOWN]]
+            if len(found) > self._SHOWN:
+                lines.append(f"  {kind:<11} ... {len(found) - self._SHOWN} more of {len(found)}")
         super().__init__("\n".join(lines))
 
 

@@ -7,20 +7,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from engine.errors import ModelError, StateDictMismatch
+from engine.errors import StateDictMismatch
 from engine.models.tiny_codec import TinyCodec
 from engine.models.unet import UNet3DConditionModel
+from engine.models.weight_files import WeightFile
 from engine.models.whisper import WhisperEncoder
 from engine.spec import ModelSpec
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-# Checkpoints of trainers keep the weights beside other things, under one of these.
-_NESTED = ("state_dict", "model_state_dict")
 
 
 def build_audio_encoder(spec: ModelSpec) -> WhisperEncoder:
@@ -38,35 +34,15 @@ def build_unet(spec: ModelSpec) -> UNet3DConditionModel:
     return UNet3DConditionModel(spec.unet)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict of a `.safetensors` file, or of a `.pt` one without running its code.
+def check_shapes(
+    source: str, module: nn.Module, have: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The module's own keys and shapes, in its order.
 
     Raises:
-        ModelError: no such file, or not a state dict.
+        StateDictMismatch: `have` differs from them.
     """
-    if not path.is_file():
-        raise ModelError(f"expected weights in {path}, found no such file")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ModelError(f"{path}: expected safetensors, {error}") from error
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ModelError(f"{path}: expected plain tensors, {error}") from error
-    for name in _NESTED:
-        if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
-            loaded = loaded[name]
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise ModelError(f"{path}: expected a dict of tensors, got {type(loaded).__name__}")
-    return loaded
-
-
-def check_weights(source: str, module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Raises StateDictMismatch unless keys and shapes are the module's own."""
     want = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    have = {key: tuple(value.shape) for key, value in weights.items()}
     missing = sorted(want.keys() - have.keys())
     unexpected = sorted(have.keys() - want.keys())
     misshapen = {
@@ -76,19 +52,39 @@ def check_weights(source: str, module: nn.Module, weights: Mapping[str, Tensor])
     }
     if missing or unexpected or misshapen:
         raise StateDictMismatch(source, missing, unexpected, misshapen)
+    return want
 
 
-def load_module(make: Callable[[], ModuleT], path: Path) -> ModuleT:
-    """What `make` builds, with the weights of `path`, float32, ready to run.
+def load_module(
+    make: Callable[[], ModuleT],
+    path: Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
+    part: Callable[[ModuleT], nn.Module] | None = None,
+) -> ModuleT:
+    """What `make` builds, with the weights of `path`, ready to run.
+
+    Memory for the weights is taken once, on `device` and in `dtype`: the module is built
+    without any, and the file's tensors are cast and moved one by one.
+
+    Args:
+        dtype: None: float32.
+        part: the submodule whose keys the file has; None: the whole.
 
     Raises:
         ModelError: the file cannot be read.
         StateDictMismatch: keys or shapes differ.
     """
-    weights = read_weights(path)
-    with torch.device("meta"):  # no time is spent on weights that are replaced
+    weights = WeightFile(path)
+    with torch.device("meta"):
         module = make()
-    check_weights(str(path), module, weights)
-    full = {key: value.to(torch.float32) for key, value in weights.items()}
-    module.load_state_dict(full, assign=True)
+    filled = module if part is None else part(module)
+    keys = check_shapes(str(path), filled, weights.shapes)
+    loaded = {
+        # A copy even where nothing is cast: the file may be replaced while the model runs.
+        key: value.to(device, dtype or torch.float32, copy=True)
+        for key, value in weights.tensors(keys)
+    }
+    filled.load_state_dict(loaded, assign=True)
     return module.eval().requires_grad_(False)

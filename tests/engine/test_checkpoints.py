@@ -22,7 +22,8 @@ from engine.checkpoints import (
     verify_digests,
 )
 from engine.errors import ModelError, StateDictMismatch
-from engine.models.build import build_unet, load_module, read_weights
+from engine.models.build import build_unet, load_module
+from engine.models.weight_files import WeightFile, write_safetensors
 from engine.spec import CodecSpec, ModelSpec
 from tests.tiny_models import TINY_SPEC, write_random_model
 
@@ -62,6 +63,44 @@ def test_every_misfit_is_named(folder: Path) -> None:
         assert part in str(error)
 
 
+def test_a_folder_loads_in_the_type_that_is_asked_for(folder: Path) -> None:
+    spec = ModelSpec.read(folder)
+    stored = load_file(folder / UNET_FILE)
+    unet = load_unet(folder, spec, "cpu", torch.bfloat16)
+    assert {p.dtype for p in unet.parameters()} == {torch.bfloat16}
+    assert torch.equal(unet.conv_in.weight, stored["conv_in.weight"].bfloat16())
+
+
+def test_loaded_weights_outlive_their_file(folder: Path) -> None:
+    unet = load_unet(folder, ModelSpec.read(folder), "cpu", torch.float16)  # as stored
+    before = unet.conv_in.weight.clone()
+    size = (folder / UNET_FILE).stat().st_size
+    (folder / UNET_FILE).write_bytes(b"\xff" * size)
+    assert torch.equal(unet.conv_in.weight, before)
+
+
+def test_a_long_list_of_misfits_is_cut_in_the_message_only(folder: Path) -> None:
+    save_file({f"other.{i}": torch.zeros(1) for i in range(100)}, folder / UNET_FILE)
+    with pytest.raises(StateDictMismatch) as caught:
+        load_unet(folder, TINY_SPEC)
+    message = str(caught.value)
+    assert len(caught.value.unexpected) == 100
+    assert "unexpected  ... 92 more of 100" in message
+    assert message.count("\n") == 2 * 9
+
+
+def test_a_streamed_file_is_a_safetensors_file(tmp_path: Path) -> None:
+    tensors = {"a": torch.rand(3, 5), "b": torch.rand(7).half(), "c": torch.rand(()).bfloat16()}
+    layout = {key: (tuple(value.shape), value.dtype) for key, value in tensors.items()}
+    path = tmp_path / "w.safetensors"
+    assert write_safetensors(path, layout, iter(tensors.items())) == file_digest(path)
+    loaded = load_file(path)
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[key], value) for key, value in tensors.items())
+    with pytest.raises(ValueError, match="expected a"):
+        write_safetensors(path, layout, [("b", tensors["b"])])
+
+
 def test_absent_and_broken_files_are_named(folder: Path) -> None:
     (folder / UNET_FILE).write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="expected safetensors"):
@@ -89,13 +128,13 @@ def test_pt_files_run_no_code(tmp_path: Path) -> None:
 
     (tmp_path / "evil.pt").write_bytes(pickle.dumps({"weight": Payload()}, protocol=2))
     with pytest.raises(ModelError, match="expected plain tensors"):
-        read_weights(tmp_path / "evil.pt")
+        WeightFile(tmp_path / "evil.pt")
     torch.save({"weight": Payload()}, tmp_path / "zipped.pt")
     with pytest.raises(ModelError, match="expected plain tensors"):
-        read_weights(tmp_path / "zipped.pt")
+        WeightFile(tmp_path / "zipped.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(ModelError, match="expected a dict of tensors, got list"):
-        read_weights(tmp_path / "list.pt")
+        WeightFile(tmp_path / "list.pt")
     assert not (tmp_path / "ran").exists()
 
 
