@@ -17,6 +17,7 @@ from engine.media import FRAME_SAMPLES, MEL_HOP_SAMPLES, MEL_WINDOW_SAMPLES, STE
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 CarryMode = Literal["disjoint", "pinned", "carry", "causal"]
+FloorKind = Literal["fixed", "running"]
 PasteMode = Literal["latentsync", "crop_mask"]
 ReferenceMode = Literal["frame", "session"]
 StartMode = Literal["noise", "warm"]
@@ -35,12 +36,21 @@ def _expect(condition: bool, message: str) -> None:
 class AudioSpec:
     """The Whisper-shaped audio encoder and the window it sees for one frame.
 
+    Of the window's positions (20 ms each, two log-mel frames) the last `tail` hold silence, the
+    `guard` before them sound that the frame's steps c - 4 .. c + 5 need to settle, and the ten
+    before those are emitted.
+
     Attributes:
         width: channels of the encoder, also the U-Net's cross-attention width.
         layers: transformer blocks; a step yields layers + 1 states.
-        positions: encoder positions in the window that ends at step c + 5,
-            20 ms each; the window is positions * 2 log-mel frames.
+        positions: encoder positions of one window, guard and tail included.
         log_floor: log10 mel power below which the log-mel is clipped.
+        floor: "fixed": at `log_floor`; "running": 8 below the loudest value of the segment up
+            to the window's end, and no lower than `log_floor`.
+        guard: steps after c + 5 that are encoded and not emitted; each is 20 ms of look-ahead.
+        tail: positions of silence after the last sound; they cost no look-ahead.
+        table_positions: rows of the position table, Whisper's 1500; 0: as many as `positions`.
+        first_row: the table's row that a window begins with.
     """
 
     n_mels: int = 80
@@ -49,13 +59,38 @@ class AudioSpec:
     heads: int = 6
     positions: int = 100
     log_floor: float = -6.5
+    floor: FloorKind = "fixed"
+    guard: int = 0
+    tail: int = 0
+    table_positions: int = 0
+    first_row: int = 0
 
     def __post_init__(self) -> None:
         _expect(self.width % self.heads == 0, f"audio width {self.width} % heads {self.heads} != 0")
         _expect(
-            self.positions >= AUDIO_STEPS,
-            f"expected at least {AUDIO_STEPS} audio positions, got {self.positions}",
+            self.floor in get_args(FloorKind),
+            f"expected an audio floor of {get_args(FloorKind)}, got {self.floor!r}",
         )
+        _expect(
+            min(self.guard, self.tail, self.first_row, self.table_positions) >= 0,
+            f"expected audio guard, tail, table_positions and first_row >= 0, got {self.guard}, "
+            f"{self.tail}, {self.table_positions} and {self.first_row}",
+        )
+        _expect(
+            self.positions >= AUDIO_STEPS + self.guard + self.tail,
+            f"expected at least {AUDIO_STEPS + self.guard + self.tail} audio positions, "
+            f"got {self.positions}",
+        )
+        _expect(
+            self.first_row + self.positions <= self.table_rows,
+            f"expected a window within {self.table_rows} rows of positions, got rows "
+            f"{self.first_row} to {self.first_row + self.positions}",
+        )
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of the position table."""
+        return self.table_positions or self.positions
 
     @property
     def tokens(self) -> int:
@@ -68,13 +103,19 @@ class AudioSpec:
         return 2 * self.positions
 
     @property
+    def sound_frames(self) -> int:
+        """Those of them that hold sound: all but the tail."""
+        return 2 * (self.positions - self.tail)
+
+    @property
     def lookahead_samples(self) -> int:
-        """Samples after a frame's end that its window reads: 1320 (82.5 ms).
+        """Samples after a frame's end that its window reads: 1320 (82.5 ms) and 320 a guard step.
 
         Steps reach 80 ms past the frame; the last log-mel frame is centred
         10 ms before that and reads 12.5 ms on either side.
         """
-        end = AUDIO_STEPS_AHEAD * STEP_SAMPLES - MEL_HOP_SAMPLES + MEL_WINDOW_SAMPLES // 2
+        steps = AUDIO_STEPS_AHEAD + self.guard
+        end = steps * STEP_SAMPLES - MEL_HOP_SAMPLES + MEL_WINDOW_SAMPLES // 2
         return end - FRAME_SAMPLES
 
 

@@ -15,7 +15,7 @@ from engine.media import FRAME_SAMPLES, MEL_HOP_SAMPLES, MEL_WINDOW_SAMPLES
 from engine.spec import AUDIO_STEPS_AHEAD, AudioSpec
 
 MEL_PER_FRAME = FRAME_SAMPLES // MEL_HOP_SAMPLES  # 4
-MEL_AHEAD = 2 * AUDIO_STEPS_AHEAD  # the window of frame i ends before log-mel frame 4 i + 12
+MEL_AHEAD = 2 * AUDIO_STEPS_AHEAD  # frame i's steps end before log-mel frame 4 i + 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,11 @@ def plan_window(
 def mel_window(frame: int, audio: AudioSpec) -> range:
     """Log-mel frames (10 ms, frame m centred at sample 160 m) that drive a video frame.
 
-    Those before 0 read the silence before the stream's start.
+    They end with the guard's; the tail is silence and reads none. Those before 0 read the
+    silence before the stream's start.
     """
-    end = MEL_PER_FRAME * frame + MEL_AHEAD
-    return range(end - audio.mel_frames, end)
+    end = MEL_PER_FRAME * frame + MEL_AHEAD + 2 * audio.guard
+    return range(end - audio.sound_frames, end)
 
 
 def samples_needed(frames: range, audio: AudioSpec) -> range:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.audio.log_mel import log_mel_frames
+from engine.audio.log_mel import RANGE_LOG10, log_mel_frames
 from engine.errors import NeedMoreAudio, StreamError
 from engine.media import F32, FRAME_SAMPLES, MEL_HOP_SAMPLES, MEL_WINDOW_SAMPLES
 from engine.spec import AudioSpec
@@ -16,6 +16,7 @@ _HALF = MEL_WINDOW_SAMPLES // 2
 _BLOCK_FRAMES = 4
 _BLOCK_HOP = _BLOCK_FRAMES * MEL_HOP_SAMPLES
 _BLOCK_SPAN = _BLOCK_HOP - MEL_HOP_SAMPLES + MEL_WINDOW_SAMPLES
+_RANGE = np.float32(RANGE_LOG10 / 4.0)  # as log-mel frames are scaled
 
 
 class FeatureStream:
@@ -23,6 +24,10 @@ class FeatureStream:
 
     What lies before the segment is silence. Memory is bounded by `trim`: samples of less than
     a block and the log-mel frames that coming video frames read.
+
+    With a running floor every log-mel frame remembers the loudest value of the segment up to
+    it, so that a window's floor is a function of the sound before its end alone. It does not
+    fall again within a segment: Whisper's does not within a recording.
 
     Args:
         audio: the encoder's window.
@@ -33,11 +38,16 @@ class FeatureStream:
         self.audio = audio
         self.start_frame = start_frame
         self._received = 0
-        # The first block begins with the earliest log-mel frame that frame `start_frame` reads.
-        self._first_mel = mel_window(0, audio).start // _BLOCK_FRAMES * _BLOCK_FRAMES
+        # A block ends with each window, and the first begins with or before the first window.
+        first = mel_window(0, audio)
+        self._first_mel = first.stop + -len(first) // _BLOCK_FRAMES * _BLOCK_FRAMES
         quiet = _HALF - self._first_mel * MEL_HOP_SAMPLES
         self._tail: F32 = np.zeros(0, np.float32)
         self._mel: F32 = np.zeros((audio.n_mels, 0), np.float32)
+        self._floor = np.float32((audio.log_floor + 4.0) / 4.0)
+        # The loudest value up to each frame of `_mel`.
+        self._peaks: F32 = np.zeros(0, np.float32)
+        self._peak = self._floor
         self._take(np.zeros(quiet, np.float32))
 
     @property
@@ -58,6 +68,8 @@ class FeatureStream:
     def windows(self, frames: range) -> F32:
         """The log-mel windows of video frames, float32 [len(frames), n_mels, mel_frames].
 
+        The last 2 * tail frames of each are at its floor.
+
         Raises:
             NeedMoreAudio: their look-ahead has not arrived.
             StreamError: they were trimmed, or lie before the segment.
@@ -70,8 +82,18 @@ class FeatureStream:
         spans = [mel_window(frame - self.start_frame, self.audio) for frame in frames]
         if spans[0].start < self._first_mel:
             raise StreamError(f"the sound of frame {frames[0]} was trimmed")
-        first = self._first_mel
-        return np.stack([self._mel[:, span.start - first : span.stop - first] for span in spans])
+        return np.stack([self._window(span) for span in spans])
+
+    def _window(self, span: range) -> F32:
+        first, last = span.start - self._first_mel, span.stop - self._first_mel
+        window, floor = self._mel[:, first:last], self._floor
+        if self.audio.floor == "running":
+            floor = max(floor, self._peaks[last - 1] - _RANGE)
+            window = np.maximum(window, floor)
+        if self.audio.tail:
+            silence = np.full((self.audio.n_mels, 2 * self.audio.tail), floor, np.float32)
+            window = np.concatenate([window, silence], axis=1)
+        return window
 
     def trim(self, frame: int) -> None:
         """Forgets what no frame from `frame` on reads."""
@@ -79,6 +101,7 @@ class FeatureStream:
         drop = min(first - self._first_mel, self._mel.shape[1])
         if drop > 0:
             self._mel = self._mel[:, drop:].copy()
+            self._peaks = self._peaks[drop:].copy()
             self._first_mel += drop
 
     def _take(self, samples: F32) -> None:
@@ -90,4 +113,8 @@ class FeatureStream:
         ]
         self._tail = pending[count * _BLOCK_HOP :].copy()
         if blocks:
-            self._mel = np.concatenate([self._mel, *blocks], axis=1)
+            frames = np.concatenate(blocks, axis=1)
+            peaks = np.maximum.accumulate(np.append(self._peak, frames.max(axis=0)))[1:]
+            self._mel = np.concatenate([self._mel, frames], axis=1)
+            self._peaks = np.concatenate([self._peaks, peaks])
+            self._peak = peaks[-1]

@@ -1,8 +1,9 @@
 """Log-mel spectra as Whisper computes them, of a recording or frame by frame.
 
-Whisper normalises by the loudest value of the whole recording, which a stream
-cannot know. A stream's frames are floored at a fixed level instead, so that
-each depends on its own 25 ms only.
+Whisper floors at 8 below the loudest value of the whole recording, which a
+stream cannot know. A stream's frames are floored at a fixed level, so that each
+depends on its own 25 ms only; `engine.audio.features` may raise a window's floor
+to 8 below the loudest value so far.
 """
 
 from __future__ import annotations

@@ -70,9 +70,10 @@ class EncoderStack(nn.Module):
 
     def __init__(self, spec: AudioSpec) -> None:
         super().__init__()
+        self.spec = spec
         self.conv1 = nn.Conv1d(spec.n_mels, spec.width, 3, padding=1)
         self.conv2 = nn.Conv1d(spec.width, spec.width, 3, stride=2, padding=1)
-        self.register_buffer("positional_embedding", sinusoids(spec.positions, spec.width))
+        self.register_buffer("positional_embedding", sinusoids(spec.table_rows, spec.width))
         self.blocks = nn.ModuleList(
             EncoderBlock(spec.width, spec.heads) for _ in range(spec.layers)
         )
@@ -81,12 +82,19 @@ class EncoderStack(nn.Module):
     def forward(self, mel: Tensor) -> Tensor:
         x = F.gelu(self.conv1(mel))
         x = F.gelu(self.conv2(x)).transpose(1, 2)
-        x = x + self.positional_embedding
+        x = x + self._rows(x.shape[1])
         states = [x]
         for block in self.blocks:
             x = block(x)
             states.append(x)
         return torch.stack(states, dim=2)
+
+    def _rows(self, positions: int) -> Tensor:
+        """The table's rows of a window, or the whole table for a block of a recording."""
+        table, spec = self.positional_embedding, self.spec
+        if spec.positions == spec.table_rows or positions == spec.table_rows:
+            return table
+        return table[spec.first_row : spec.first_row + positions]
 
 
 class WhisperEncoder(nn.Module):
@@ -101,7 +109,7 @@ class WhisperEncoder(nn.Module):
         """Every hidden state of every position, before the final norm.
 
         Args:
-            mel: [n, n_mels, 2 * positions] log-mel.
+            mel: [n, n_mels, 2 * positions] log-mel, or [n, n_mels, 2 * table_rows].
 
         Returns:
             [n, positions, layers + 1, width]: state 0 is the embedded input,
@@ -114,19 +122,21 @@ class WhisperEncoder(nn.Module):
         """The tokens that drive one video frame a window.
 
         Args:
-            mel: [n, n_mels, 2 * positions], the window that ends with the
-                frame's last step (`engine.spec.AudioSpec`).
+            mel: [n, n_mels, 2 * positions], the window of the frame
+                (`engine.spec.AudioSpec`).
 
         Returns:
-            [n, tokens, width]: the last 10 positions, row = (layers + 1) * step + state.
+            [n, tokens, width]: the 10 positions before guard and tail,
+            row = (layers + 1) * step + state.
         """
-        return self.states(mel)[:, -AUDIO_STEPS:].flatten(1, 2)
+        after = self.spec.guard + self.spec.tail
+        return self.states(mel)[:, -AUDIO_STEPS - after : -after or None].flatten(1, 2)
 
 
 def offline_states(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
     """Every state of a whole recording, as LatentSync reads it.
 
-    The recording is cut into segments of the encoder's full length; the last
+    The recording is cut into segments as long as the table of positions; the last
     one is padded with zeros of log-mel, not with silence.
 
     Args:
@@ -135,7 +145,7 @@ def offline_states(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
     Returns:
         [T, layers + 1, width], T the sum over segments of half their frames.
     """
-    length = encoder.spec.mel_frames
+    length = 2 * encoder.spec.table_rows
     parts = []
     for start in range(0, mel.shape[1], length):
         segment = mel[:, start : start + length]

@@ -2,46 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.audio.features import FeatureStream
+from engine.audio.log_mel import whisper_log_mel
 from engine.errors import NeedMoreAudio, StreamError
-from engine.media import F32, FRAME_SAMPLES
+from engine.media import F32, FRAME_SAMPLES, STEP_SAMPLES
+from engine.models.whisper import WhisperEncoder, offline_states
 from engine.spec import AudioSpec
 
 AUDIO = AudioSpec(width=8, layers=1, heads=2, positions=32)
+RUNNING = replace(AUDIO, floor="running", log_floor=-8.0)
+GUARDED = replace(RUNNING, guard=3, tail=4, positions=39)
+SPECS = pytest.mark.parametrize("audio", [AUDIO, RUNNING, GUARDED], ids=["now", "run", "guard"])
 FRAMES = 30
 
 
-def _speech() -> F32:
-    noise = np.random.default_rng(3).standard_normal(FRAMES * FRAME_SAMPLES + 1320)
-    swell = np.sin(np.arange(len(noise)) / 900) ** 2
-    return np.asarray(0.1 * noise * swell, np.float32)
+def _speech(audio: AudioSpec = AUDIO) -> F32:
+    samples = FRAMES * FRAME_SAMPLES + audio.lookahead_samples
+    noise = np.random.default_rng(3).standard_normal(samples)
+    swell = np.sin(np.arange(samples) / 900) ** 2 * np.linspace(1e-3, 1.0, samples)
+    return np.asarray(0.5 * noise * swell, np.float32)
 
 
-def _whole() -> F32:
-    stream = FeatureStream(AUDIO)
-    stream.push(_speech())
+@cache
+def _whole(audio: AudioSpec = AUDIO) -> F32:
+    stream = FeatureStream(audio)
+    stream.push(_speech(audio))
     return stream.windows(range(FRAMES))
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_features_chunked_equals_whole(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    stream = FeatureStream(AUDIO)
+def _piecewise(audio: AudioSpec, cuts: Sequence[int], hop: int = 1) -> F32:
+    stream = FeatureStream(audio)
     windows: list[F32] = []
-    samples = _speech()
-    cuts = np.sort(random.integers(0, len(samples), 60))
-    for piece in np.split(samples, cuts):
+    for piece in np.split(_speech(audio), sorted(cuts)):
         stream.push(piece)
         while len(windows) < FRAMES:
+            frames = range(len(windows), min(len(windows) + hop, FRAMES))
             try:
-                windows.append(stream.windows(range(len(windows), len(windows) + 1))[0])
+                windows.extend(stream.windows(frames))
             except NeedMoreAudio:
                 break
             stream.trim(len(windows))
-    assert np.array_equal(np.stack(windows), _whole())
+    return np.stack(windows)
+
+
+@SPECS
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    cuts=st.lists(st.integers(0, len(_speech())), max_size=60),
+    hop=st.sampled_from([1, 2, 4, 8]),
+)
+def test_features_chunked_equals_whole(audio: AudioSpec, cuts: list[int], hop: int) -> None:
+    assert np.array_equal(_piecewise(audio, cuts, hop), _whole(audio))
+
+
+@SPECS
+def test_features_of_ten_milliseconds_at_a_time_equal_whole(audio: AudioSpec) -> None:
+    cuts = range(160, len(_speech(audio)), 160)
+    assert np.array_equal(_piecewise(audio, cuts), _whole(audio))
 
 
 def test_a_window_shifts_by_four_log_mel_frames_a_video_frame() -> None:
@@ -54,20 +81,84 @@ def test_silence_before_the_start_is_the_floor() -> None:
     assert (_whole()[0][:, :40] == np.float32((AUDIO.log_floor + 4) / 4)).all()
 
 
-def test_a_segment_that_starts_later_has_the_same_windows() -> None:
-    later = FeatureStream(AUDIO, start_frame=7)
-    later.push(_speech())
-    assert later.end_sample == 7 * FRAME_SAMPLES + len(_speech())
-    assert np.array_equal(later.windows(range(7, 7 + FRAMES)), _whole())
+@SPECS
+def test_a_segment_that_starts_later_has_the_same_windows(audio: AudioSpec) -> None:
+    later = FeatureStream(audio, start_frame=7)
+    later.push(_speech(audio))
+    assert later.end_sample == 7 * FRAME_SAMPLES + len(_speech(audio))
+    assert np.array_equal(later.windows(range(7, 7 + FRAMES)), _whole(audio))
 
 
-def test_a_frame_waits_for_exactly_its_look_ahead() -> None:
-    stream = FeatureStream(AUDIO)
-    stream.push(_speech()[: FRAME_SAMPLES + AUDIO.lookahead_samples - 1])
+@SPECS
+def test_a_frame_waits_for_exactly_its_look_ahead(audio: AudioSpec) -> None:
+    stream = FeatureStream(audio)
+    stream.push(_speech()[: FRAME_SAMPLES + audio.lookahead_samples - 1])
     with pytest.raises(NeedMoreAudio, match="1 more samples"):
         stream.windows(range(0, 1))
     stream.push(np.zeros(1, np.float32))
-    assert stream.windows(range(0, 1)).shape == (1, 80, 64)
+    assert stream.windows(range(0, 1)).shape == (1, 80, audio.mel_frames)
+
+
+def test_a_guard_shows_more_of_the_coming_sound_and_a_tail_shows_none() -> None:
+    guarded = _whole(GUARDED)
+    stream = FeatureStream(RUNNING)
+    stream.push(_speech(GUARDED))
+    plain = stream.windows(range(FRAMES))
+    assert guarded.shape[2] == 2 * 39 and plain.shape[2] == 2 * 32
+    # Three guard steps are six log-mel frames, two video frames are eight.
+    assert np.allclose(guarded[10, :, :-8][:, -36:], plain[12, :, -38:-2], atol=1e-5)
+    assert (guarded[..., -8:] == guarded.min(axis=(1, 2), keepdims=True)).all()
+
+
+def test_a_running_floor_lies_eight_below_the_loudest_value_so_far() -> None:
+    free = _whole(replace(AUDIO, log_floor=-30.0))
+    windows = _whole(RUNNING)
+    loudest = np.maximum.accumulate(free.max(axis=(1, 2)))
+    floors = np.maximum(loudest - 2.0, -1.0)[:, None, None].astype(np.float32)
+    assert np.array_equal(windows, np.maximum(free, floors))
+    assert floors[0] == -1.0 and floors[-1] > -1.0
+
+
+def test_what_comes_after_a_window_does_not_change_it() -> None:
+    stream = FeatureStream(GUARDED)
+    arrived = 10 * FRAME_SAMPLES + GUARDED.lookahead_samples
+    stream.push(_speech(GUARDED)[:arrived])
+    stream.push(np.full(FRAME_SAMPLES, 0.9, np.float32) * np.sign(_speech()[:FRAME_SAMPLES]))
+    assert np.array_equal(stream.windows(range(10)), _whole(GUARDED)[:10])
+
+
+def test_a_bang_lifts_the_floor_until_the_segment_ends() -> None:
+    bang = np.zeros(60 * FRAME_SAMPLES + GUARDED.lookahead_samples, np.float32)
+    bang[3000:3160] = np.tile([0.9, -0.9], 80)
+    stream = FeatureStream(RUNNING)
+    stream.push(bang)
+    windows = stream.windows(range(60))
+    assert windows[59].min() == windows[20].min() > windows[0].min() == -1.0
+    again = FeatureStream(RUNNING, start_frame=60)
+    again.push(bang[:20000])
+    assert np.array_equal(again.windows(range(60, 62)), windows[:2])
+
+
+@pytest.mark.parametrize("guard", [0, 4])
+def test_a_window_as_long_as_the_recording_gives_the_offline_tokens(guard: int) -> None:
+    steps = 46
+    spec = AudioSpec(
+        width=12, layers=2, heads=2, positions=steps, guard=guard, floor="running", log_floor=-30.0
+    )
+    frame = (steps - 6 - guard) // 2
+    rng = np.random.default_rng(9)
+    # Whisper mirrors a recording's ends, a stream has silence there: they agree in silence.
+    speech = np.pad(0.1 * rng.standard_normal(steps * STEP_SAMPLES - 1000), 500)
+    speech[4000:7000] *= 1e-6
+    samples = np.asarray(speech, np.float32)
+    torch.manual_seed(2)
+    encoder = WhisperEncoder(spec).eval().requires_grad_(False)
+    offline = offline_states(encoder, torch.from_numpy(whisper_log_mel(samples)))
+    stream = FeatureStream(spec)
+    stream.push(np.pad(samples, (0, 40)))
+    tokens = encoder(torch.from_numpy(stream.windows(range(frame, frame + 1))))[0]
+    want = offline[2 * frame - 4 : 2 * frame + 6].flatten(0, 1)
+    assert (tokens - want).abs().max() < 1e-5
 
 
 def test_memory_is_bounded_and_trimmed_frames_are_refused() -> None:

@@ -10,6 +10,7 @@ from engine.spec import AudioSpec
 from engine.windows import due_sample, frames_of, mel_window, plan_window, samples_needed
 
 AUDIO = AudioSpec(width=8, layers=1, heads=2, positions=32)
+GUARDED = AudioSpec(width=8, layers=1, heads=2, positions=32, guard=2, tail=4)
 
 
 @pytest.mark.parametrize("hop", [1, 2, 4, 8, 16])
@@ -36,10 +37,18 @@ def test_context_does_not_reach_behind_a_reset() -> None:
     assert plan.context_positions == range(8, 12)
 
 
-def test_a_hop_is_due_when_its_look_ahead_has_arrived() -> None:
+@pytest.mark.parametrize("audio", [AUDIO, GUARDED])
+def test_a_hop_is_due_when_its_look_ahead_has_arrived(audio: AudioSpec) -> None:
     for frames in (range(0, 1), range(0, 4), range(8, 16)):
-        expected = frames.stop * FRAME_SAMPLES + AUDIO.lookahead_samples
-        assert due_sample(frames, AUDIO) == expected
+        expected = frames.stop * FRAME_SAMPLES + audio.lookahead_samples
+        assert due_sample(frames, audio) == expected
+
+
+def test_a_guard_step_costs_twenty_milliseconds_and_a_tail_nothing() -> None:
+    assert AUDIO.lookahead_samples == 1320
+    assert GUARDED.lookahead_samples == 1320 + 2 * 320
+    assert mel_window(10, GUARDED) == range(56 - 2 * 28, 56)
+    assert len(mel_window(3, GUARDED)) == GUARDED.sound_frames == GUARDED.mel_frames - 8
 
 
 def test_the_first_frames_window_reaches_before_the_start() -> None:
