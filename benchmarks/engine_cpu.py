@@ -31,7 +31,9 @@ from engine.backends.onnx_graphs import GraphBackend, GraphRunner
 from engine.backends.onnxruntime_backend import OnnxRuntimeRunner
 from engine.backends.openvino_backend import OpenVinoRunner
 from engine.backends.torch_backend import TorchBackend
+from engine.backends.torch_backend import open_model as open_torch
 from engine.checkpoints import resolve_model
+from engine.denoise.model import TorchModel
 from engine.media import F32
 from engine.spec import ModelSpec
 
@@ -110,15 +112,15 @@ class TimedRunner:
 
 def timed_torch(model_dir: Path, stopwatch: Stopwatch) -> TorchBackend:
     """The torch backend on this CPU with its modules timed."""
-    backend = TorchBackend(model_dir, torch.device("cpu"))
+    model = TorchModel.load(model_dir, torch.device("cpu"))
     for module, method, stage in (
-        (backend.audio_encoder, "forward", "audio"),
-        (backend.unet, "forward_hop", "unet"),
-        (backend.codec, "decode", "decode"),
-        (backend.codec, "encode", "encode"),
+        (model.audio_encoder, "forward", "audio"),
+        (model.unet, "forward_hop", "unet"),
+        (model.codec, "decode", "decode"),
+        (model.codec, "encode", "encode"),
     ):
         setattr(module, method, stopwatch.timed(stage, getattr(module, method)))
-    return backend
+    return TorchBackend(model, ModelSpec.read(model_dir))
 
 
 def open_backends(
@@ -201,7 +203,7 @@ def measure(
 
 def gflop_per_frame(model_dir: Path, hop: int) -> dict[str, float]:
     """Counted GFLOP (2 x multiply-add) a frame, by stage and in all."""
-    backend = TorchBackend(model_dir, torch.device("cpu"))
+    backend = open_torch(model_dir)
     spec = backend.spec
     counts: dict[str, float] = {}
 

@@ -108,18 +108,41 @@ class Sampler:
             raise ConfigError(f"expected timesteps 0 to {len(table) - 1}, got {spec.timesteps}")
         self.timesteps = spec.timesteps
         self.prediction_type = spec.prediction_type
-        self._alphas = [*(float(table[timestep]) for timestep in spec.timesteps), 1.0]
+        self.solver = spec.solver
+        self.alphas = (*(float(table[timestep]) for timestep in spec.timesteps), 1.0)
 
-    def step(self, index: int, sample: ArrayT, prediction: ArrayT) -> ArrayT:
+    @property
+    def noises(self) -> int:
+        """Fixed noises that a session needs: one a step where each step adds its own."""
+        return len(self.timesteps) if self.solver == "renoise" else 1
+
+    def step(
+        self, index: int, sample: ArrayT, prediction: ArrayT, noise: ArrayT | None = None
+    ) -> ArrayT:
         """The latents that the next timestep starts from; after the last, the clean latents.
 
         Args:
             index: which of `timesteps` this is.
-            sample: latents before the step; at index 0 the session's noise.
+            sample: latents before the step; at index 0 the session's noise, or warm latents.
             prediction: the network's output for them.
+            noise: the session's own for step `index + 1`; read by the solver "renoise" only.
         """
-        alpha, alpha_next = self._alphas[index], self._alphas[index + 1]
-        return ddim_step(sample, prediction, alpha, alpha_next, self.prediction_type)[0]
+        alpha, alpha_next = self.alphas[index], self.alphas[index + 1]
+        if self.solver == "ddim":
+            return ddim_step(sample, prediction, alpha, alpha_next, self.prediction_type)[0]
+        x0 = predict_x0(sample, prediction, alpha, self.prediction_type)
+        if index + 1 == len(self.timesteps):
+            return x0
+        if noise is None:
+            raise ConfigError('expected the noise of the next step for the solver "renoise"')
+        return add_noise(x0, noise, alpha_next)
+
+
+def guide(without: ArrayT, spoken: ArrayT, scale: float) -> ArrayT:
+    """The prediction pushed away from the one without sound: classifier-free guidance."""
+    guided: Any = without
+    result: ArrayT = guided + scale * (spoken - guided)
+    return result
 
 
 def _check_steps(steps: int, train: int) -> None:

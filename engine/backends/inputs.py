@@ -17,9 +17,13 @@ def latents_shape(spec: ModelSpec) -> tuple[int, int, int]:
     return (spec.codec.latent_channels, spec.latent_size, spec.latent_size)
 
 
-def session_noise(spec: ModelSpec, seed: int) -> F32:
-    """float32 [C, s, s]: a session's fixed noise, the same for every frame and backend."""
-    noise: F32 = np.random.default_rng(seed).standard_normal(latents_shape(spec), np.float32)
+def session_noise(spec: ModelSpec, seed: int, count: int = 1) -> F32:
+    """float32 [count, C, s, s]: a session's fixed noises, the same for every frame and backend.
+
+    Fresh noise would flicker. The first one does not depend on `count`.
+    """
+    shape = (count, *latents_shape(spec))
+    noise: F32 = np.random.default_rng(seed).standard_normal(shape, np.float32)
     return noise
 
 

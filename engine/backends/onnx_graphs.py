@@ -79,6 +79,18 @@ class GraphSession:
             rings.reset()
 
 
+def _refused(spec: ModelSpec) -> str:
+    """What of a model the graphs cannot do; empty where they can do it all."""
+    wants = {
+        f"carry {spec.carry!r}": spec.carry != "causal",
+        "norms that pool over frames": not spec.unet.per_frame_norm,
+        f"start {spec.start!r}": spec.start != "noise",
+        f"solver {spec.solver!r}": spec.solver != "ddim",
+        "guided steps": any(spec.guided(step) for step in range(len(spec.timesteps))),
+    }
+    return ", ".join(name for name, wanted in wants.items() if wanted)
+
+
 class GraphBackend:
     """Runs a model folder's graphs with one runner."""
 
@@ -89,10 +101,11 @@ class GraphBackend:
             BackendError: a graph cannot be read or compiled, or the model's way
                 of carrying context is not in the graphs.
         """
-        if spec.carry != "causal" or not spec.unet.per_frame_norm:
+        refused = _refused(spec)
+        if refused:
             raise BackendError(
-                f"{runner.name} runs causal models with per-frame norms, and {spec.name} is "
-                f"{spec.carry!r}: use the torch backend"
+                f"{runner.name} runs causal models with per-frame norms from noise and without "
+                f"guidance, and {spec.name} has {refused}: use the torch backend"
             )
         self.spec = spec
         self.name = runner.name
@@ -162,7 +175,7 @@ class GraphBackend:
             owner=self,
             hop=hop_frames,
             sample=sample,
-            noise=session_noise(spec, seed)[:, None],
+            noise=session_noise(spec, seed)[0, :, None],
             rings=[HopRings(self._ring_shapes, context, hop_frames) for _ in spec.timesteps],
         )
 

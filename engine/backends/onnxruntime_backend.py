@@ -61,12 +61,17 @@ class OnnxRuntimeRunner:
             raise BackendError(f"onnxruntime refused {path}: {error}") from error
 
 
-def open_model(model_dir: Path, precision: str | None = None) -> GraphBackend:
+def open_model(
+    model_dir: Path, precision: str | None = None, spec: ModelSpec | None = None
+) -> GraphBackend:
     """The onnxruntime backend for a model folder.
+
+    Args:
+        spec: how the model is run; None: as its folder says.
 
     Raises:
         BackendError: the graphs cannot be read, or another precision than f32 is asked for.
     """
     if precision not in (None, "f32"):
         raise BackendError(f"onnxruntime runs f32 only, asked for {precision}")
-    return GraphBackend(ModelSpec.read(model_dir), OnnxRuntimeRunner(model_dir))
+    return GraphBackend(spec or ModelSpec.read(model_dir), OnnxRuntimeRunner(model_dir))

@@ -85,10 +85,19 @@ class OpenVinoRunner:
         return self._models[graph]
 
 
-def open_model(model_dir: Path, precision: str | None = None) -> GraphBackend:
+def open_model(
+    model_dir: Path, precision: str | None = None, spec: ModelSpec | None = None
+) -> GraphBackend:
     """The OpenVINO backend for a model folder.
 
+    Args:
+        spec: how the model is run; None: as its folder says.
+
     Raises:
-        BackendError: the graphs cannot be read or compiled.
+        BackendError: the graphs cannot be read or compiled, or another precision than f32 or
+            bf16 is asked for.
     """
-    return GraphBackend(ModelSpec.read(model_dir), OpenVinoRunner(model_dir, precision))
+    if precision not in (None, "f32", "bf16"):
+        raise BackendError(f"openvino runs f32 or bf16 on a CPU, asked for {precision}")
+    spec = spec or ModelSpec.read(model_dir)
+    return GraphBackend(spec, OpenVinoRunner(model_dir, precision))

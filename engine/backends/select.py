@@ -22,7 +22,7 @@ from engine.spec import ModelSpec
 logger = logging.getLogger(__name__)
 
 BackendName = Literal["auto", "torch", "openvino", "onnxruntime", "tensorrt"]
-Precision = Literal["f32", "bf16"]
+Precision = Literal["f32", "bf16", "f16"]
 
 ONNX_FILES = ("unet.onnx", "codec_encoder.onnx", "codec_decoder.onnx", "audio_encoder.onnx")
 SAFETENSORS_FILES = ("unet.safetensors", "codec.safetensors", "audio_encoder.safetensors")
@@ -121,19 +121,27 @@ def describe_backends(model_dir: Path) -> list[BackendStatus]:
     return [_status(candidate, model_dir) for candidate in _AUTO_ORDER]
 
 
-def _open(candidate: str, model_dir: Path, precision: str | None) -> Backend:
+def _open(
+    candidate: str, model_dir: Path, precision: str | None, spec: ModelSpec | None
+) -> Backend:
     module = importlib.import_module(f"engine.backends.{candidate.split('-')[0]}_backend")
-    open_model: Callable[[Path, str | None], Backend] = module.open_model
-    return open_model(model_dir, precision)
+    open_model: Callable[[Path, str | None, ModelSpec | None], Backend] = module.open_model
+    return open_model(model_dir, precision, spec)
 
 
-def open_backend(model_dir: Path, name: str = "auto", precision: str | None = None) -> Backend:
+def open_backend(
+    model_dir: Path,
+    name: str = "auto",
+    precision: str | None = None,
+    spec: ModelSpec | None = None,
+) -> Backend:
     """The backend that runs the model of a folder.
 
     Args:
         model_dir: a model folder (`engine.checkpoints.resolve_model` finds it by name).
         name: a backend, or "auto" for the best that works here.
-        precision: "f32" or "bf16"; None leaves it to the backend.
+        precision: "f32", "bf16" or "f16"; None leaves it to the backend.
+        spec: how the model is run; None: as its folder says.
 
     Raises:
         ConfigError: the folder's `model.json` is absent or wrong.
@@ -149,7 +157,7 @@ def open_backend(model_dir: Path, name: str = "auto", precision: str | None = No
         status = _status(name, model_dir)
         if not status.usable:
             raise BackendError(f"backend {name}: {status.detail}. To do: {status.remedy}.")
-        return _open(name, model_dir, precision)
+        return _open(name, model_dir, precision, spec)
     refused: list[str] = []
     for candidate in _AUTO_ORDER:
         status = _status(candidate, model_dir)
@@ -158,7 +166,7 @@ def open_backend(model_dir: Path, name: str = "auto", precision: str | None = No
             logger.info("backend %s passed over: %s", candidate, status.detail)
             continue
         try:
-            return _open(candidate, model_dir, precision)
+            return _open(candidate, model_dir, precision, spec)
         except (LipwireError, ImportError, OSError) as error:
             refused.append(f"{candidate}: {error}")
             logger.warning("backend %s failed, trying the next: %s", candidate, error)

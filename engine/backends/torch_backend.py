@@ -1,178 +1,281 @@
-"""The reference backend: torch, all sessions of a hop in one batch.
+"""The reference backend: torch, the hops of many sessions in one batch.
 
-Every other backend is held against it. Rings, noise and reference latents stay
-on the device; per hop only log-mels and masked latents go in and pictures out.
+Every other backend is held against it. It runs every window mode (`engine.denoise`). Noise, rings
+and histories stay on the device; per hop only log-mels and face latents go in and pictures out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from engine.backends.base import HopInput, SessionState
-from engine.backends.inputs import check_batch, check_crops, check_new_session, session_noise
-from engine.checkpoints import load_audio_encoder, load_codec, load_unet
-from engine.errors import BackendError, StreamError
+from engine.backends.inputs import (
+    check_batch,
+    check_crops,
+    check_new_session,
+    latents_shape,
+    session_noise,
+)
+from engine.denoise.model import TorchModel
+from engine.denoise.pool import PADDING_SLOT, SessionPool
+from engine.denoise.programs import StaticProgram
+from engine.denoise.window_modes import Denoiser, HopCall, Kind, kind_of, needs_of
+from engine.errors import StreamError
 from engine.face.mask import mask_image, mask_latents
 from engine.media import F32, U8
 from engine.sampler import Sampler
 from engine.spec import ModelSpec
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+# Hops of one call, filled up to the next of these: each is compiled and captured once.
+CUDA_BUCKETS = (1, 2, 4, 8, 16)
+# On a CPU a batch gains next to nothing, and alone every session's numbers are its own.
+CPU_BUCKETS = (1,)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class TorchSession:
-    """One session's memory.
+    """One session: its slot in the pool, and how much it carries there.
 
     Attributes:
-        noise: [C, 1, s, s], the session's fixed noise.
-        rings: per served timestep, per ring, [2, c, ...].
-        valid: [c] 1.0 where the rings' slot is filled.
+        seed: of its noise; also shifts the hops that refresh.
+        carried, hops: frames and hops since it carried nothing.
     """
 
     owner: TorchBackend
     hop: int
-    noise: Tensor
-    rings: list[list[Tensor]]
-    valid: Tensor
+    slot: int
+    seed: int
+    carried: int = 0
+    hops: int = 0
 
     def reset(self) -> None:
         """Forgets the carried context."""
-        self.valid = torch.zeros_like(self.valid)
-        self.rings = [[torch.zeros_like(ring) for ring in rings] for rings in self.rings]
+        self.carried = self.hops = 0
 
-    def push(self, new: Sequence[Sequence[Tensor]]) -> None:
-        """Drops the oldest frames of every ring and appends the new ones.
 
-        Args:
-            new: per served timestep, per ring, [2, h, ...].
-        """
-        context = self.valid.shape[0]
-        if context == 0:
-            return
-        self.rings = [
-            [
-                torch.cat([ring, own], dim=1)[:, -context:]
-                for ring, own in zip(rings, owns, strict=True)
-            ]
-            for rings, owns in zip(self.rings, new, strict=True)
-        ]
-        filled = torch.cat([self.valid, self.valid.new_ones(self.hop)])
-        self.valid = filled[-context:]
+@dataclass(slots=True)
+class HopLength:
+    """Everything that belongs to one hop length."""
+
+    pool: SessionPool
+    denoiser: Denoiser
+    programs: dict[tuple[str, int, bool, int], StaticProgram] = field(default_factory=dict)
 
 
 class TorchBackend:
-    """Runs causal and carried models; on a CPU in f32, on CUDA in bf16 unless told otherwise."""
+    """Runs a model in every window mode."""
 
-    def __init__(self, model_dir: Path, device: torch.device, precision: str | None = None) -> None:
-        """Loads the model's weights.
+    def __init__(
+        self,
+        model: TorchModel,
+        spec: ModelSpec,
+        *,
+        buckets: Sequence[int] | None = None,
+        graphs: bool | None = None,
+        compiled: bool = False,
+    ) -> None:
+        """A backend over a model that other backends may share.
+
+        Args:
+            spec: how it is run; networks and geometry must be the model's.
+            buckets: hops of one call, rising; None: those of the device.
+            graphs: replay captured calls; None: on CUDA.
+            compiled: compile the network and the codec, which costs minutes at the first hop
+                of every shape.
 
         Raises:
-            ModelError: weights are missing or do not fit.
-            BackendError: the model denoises overlapping windows.
+            StreamError: no buckets, or they do not rise.
         """
-        spec = ModelSpec.read(model_dir)
-        if spec.carry not in ("causal", "carry"):
-            raise BackendError(
-                f"{spec.name}: expected a model that carries its context, "
-                f"got the mode {spec.carry!r}"
-            )
-        chosen = precision or ("bf16" if device.type == "cuda" else "f32")
+        cuda = model.device.type == "cuda"
+        self.buckets = tuple(buckets or (CUDA_BUCKETS if cuda else CPU_BUCKETS))
+        if list(self.buckets) != sorted(set(self.buckets)) or self.buckets[0] < 1:
+            raise StreamError(f"expected buckets that rise from at least 1, got {self.buckets}")
         self.spec = spec
-        self.name = f"torch-{device.type}-{chosen}"
-        self._device = device
-        self._dtype = DTYPES[chosen]
-        self.unet = load_unet(model_dir, spec).eval().to(device, self._dtype)
-        self.codec = load_codec(model_dir, spec).eval().to(device, self._dtype)
-        self.audio_encoder = load_audio_encoder(model_dir, spec).eval().to(device, self._dtype)
-
-        self._sampler = Sampler(spec)
-        self._keep = torch.from_numpy(mask_image(spec)).to(device)
-        self._mask_latents = self._tensor(mask_latents(spec))
+        self.model = model
+        self.name = f"torch-{model.device.type}-{model.precision}"
+        Sampler(spec)  # refuses timesteps that are out of range
+        self._graphs = cuda if graphs is None else graphs
+        self._graph_memory = torch.cuda.graph_pool_handle() if cuda and self._graphs else None
+        self._wrap: Any = partial(torch.compile, dynamic=False) if compiled else lambda call: call
+        self._decode_call = self._wrap(model.codec.decode)
+        self._keep = torch.from_numpy(mask_image(spec)).to(model.device)
+        self._mask = self._tensor(mask_latents(spec))[None]
+        self._lengths: dict[int, HopLength] = {}
+        self._encoders: dict[tuple[int, bool], StaticProgram] = {}
 
     def _tensor(self, array: F32) -> Tensor:
-        return torch.from_numpy(array).to(self._device, self._dtype)
+        return torch.from_numpy(array).to(self.model.device, self.model.dtype)
 
     @torch.inference_mode()
     def encode(self, crops: U8, *, masked: bool) -> F32:
         """Codec latents [n, C, s, s] of face crops [n, R, R, 3]."""
         check_crops(self.spec, crops)
-        image = torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2) / 127.5 - 1.0
+        parts: list[F32] = [np.zeros((0, *latents_shape(self.spec)), np.float32)]
+        for start in range(0, len(crops), self.buckets[-1]):
+            part = torch.from_numpy(crops[start : start + self.buckets[-1]])
+            bucket = self._bucket(len(part))
+            padded = torch.cat([part, part[-1:].expand(bucket - len(part), -1, -1, -1)])
+            padded = padded.to(self.model.device)
+            key = (bucket, masked)
+            if key not in self._encoders:
+                call = partial(self._encode, masked=masked)
+                self._encoders[key] = self._program(call, [padded])
+            (latents,) = self._encoders[key](padded)
+            parts.append(latents[: len(part)].float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _encode(self, crops: Tensor, *, masked: bool) -> tuple[Tensor]:
+        image = crops.permute(0, 3, 1, 2) / 127.5 - 1.0
         if masked:
             image = image * self._keep
-        latents: F32 = self.codec.encode(image.to(self._dtype)).float().cpu().numpy()
-        return latents
+        return (self.model.codec.encode(image.to(self.model.dtype)),)
 
     def new_session(self, *, hop_frames: int, seed: int) -> TorchSession:
-        """Fresh state."""
-        spec = self.spec
-        check_new_session(spec, hop_frames)
-        context = spec.window_frames - hop_frames
-        shapes: list[tuple[int, ...]] = [
-            *self.unet.ring_shapes(spec.latent_size),
-            *((groups,) for groups in self.unet.moment_shapes()),
-        ]
-        empty = torch.zeros(0, device=self._device, dtype=self._dtype)
-        return TorchSession(
-            owner=self,
-            hop=hop_frames,
-            noise=self._tensor(session_noise(spec, seed))[:, None],
-            rings=[
-                [empty.new_zeros(2, context, *shape) for shape in shapes if context]
-                for _ in spec.timesteps
-            ],
-            valid=empty.new_zeros(context),
-        )
+        """Fresh state; its memory goes back to the pool when it is no longer held."""
+        check_new_session(self.spec, hop_frames)
+        pool = self._length(hop_frames).pool
+        noise = session_noise(self.spec, seed, pool.noise.shape[1])
+        slot = pool.acquire(torch.from_numpy(noise).to(pool.noise))
+        session = TorchSession(self, hop_frames, slot, seed)
+        weakref.finalize(session, pool.release, slot)
+        return session
 
-    @torch.inference_mode()
+    @property
+    def session_bytes(self) -> dict[int, int]:
+        """Device memory of one session, by hop length in use."""
+        return {hop: length.pool.session_bytes for hop, length in self._lengths.items()}
+
     def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
         """The generated crops, uint8 [h, R, R, 3] for each input."""
+        return self._run(batch, pictures=True)
+
+    def denoise(self, batch: Sequence[HopInput]) -> list[F32]:
+        """What `run_hop` decodes: clean latents [C, h, s, s] for each input."""
+        return [latents.swapaxes(0, 1) for latents in self._run(batch, pictures=False)]
+
+    @torch.inference_mode()
+    def _run(self, batch: Sequence[HopInput], *, pictures: bool) -> list[Any]:
         if not batch:
             return []
         sessions = [self._own(item.state) for item in batch]
         hop = check_batch(self.spec, batch, [session.hop for session in sessions])
-        mel = self._tensor(np.concatenate([item.mel for item in batch]))
-        audio = self.audio_encoder(mel).unflatten(0, (-1, hop))
-        masked = self._tensor(np.stack([item.masked_latents for item in batch])).transpose(1, 2)
-        reference = self._tensor(np.stack([item.ref_latents for item in batch])).transpose(1, 2)
-        latents = self._denoise(sessions, masked, reference, audio)
-        images = self.codec.decode(latents.transpose(1, 2).flatten(0, 1)).float()
-        pictures = (images * 127.5 + 128.0).clamp(0.0, 255.0).to(torch.uint8)
-        crops: U8 = pictures.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return np.split(crops, len(batch))
+        results: list[Any] = [None] * len(batch)
+        for kind, places in self._chunks(sessions):
+            chosen = [sessions[place] for place in places]
+            items = [batch[place] for place in places]
+            made = self._run_bucket(kind, hop, chosen, items, pictures=pictures)
+            for place, own in zip(places, made, strict=False):  # what filled up is left out
+                results[place] = own
+            for session in chosen:
+                session.carried += hop
+                session.hops += 1
+        return results
 
-    def _denoise(
-        self, sessions: Sequence[TorchSession], masked: Tensor, reference: Tensor, audio: Tensor
-    ) -> Tensor:
-        """Clean latents [b, C, h, s, s] of face latents of that shape and audio tokens."""
-        spec = self.spec
-        noise = torch.stack([session.noise for session in sessions]).expand_as(masked)
-        mask = self._mask_latents.expand_as(masked[:, :1])
-        valid = torch.stack([session.valid for session in sessions])
-        latents, pushed = noise, []
-        for index, timestep in enumerate(spec.timesteps):
-            rings = [
-                torch.stack(own)
-                for own in zip(*(session.rings[index] for session in sessions), strict=True)
-            ]
-            prediction, new = self.unet.forward_hop(
-                torch.cat([latents, mask, masked, reference], dim=1),
-                torch.full((len(sessions),), float(timestep), device=self._device),
-                audio,
-                valid,
-                rings,
-            )
-            latents = self._sampler.step(index, latents, prediction)
-            pushed.append(new)
+    def _chunks(self, sessions: Sequence[TorchSession]) -> Iterator[tuple[Kind, list[int]]]:
+        """The places of a batch that are run together: one kind of hop, at most a bucket."""
+        kinds: dict[Kind, list[int]] = {}
         for place, session in enumerate(sessions):
-            session.push([[own[place] for own in new] for new in pushed])
-        return latents
+            kind = kind_of(self.spec, session.hop, session.carried, session.hops, session.seed)
+            kinds.setdefault(kind, []).append(place)
+        for kind, places in kinds.items():
+            for start in range(0, len(places), self.buckets[-1]):
+                yield kind, places[start : start + self.buckets[-1]]
+
+    def _run_bucket(
+        self,
+        kind: Kind,
+        hop: int,
+        sessions: Sequence[TorchSession],
+        items: Sequence[HopInput],
+        *,
+        pictures: bool,
+    ) -> Any:
+        """Latents [bucket, h, C, s, s], or uint8 pictures [bucket, h, R, R, 3]."""
+        if self.spec.start == "warm":
+            new = [place for place, session in enumerate(sessions) if session.carried == 0]
+            if new:
+                cold = [sessions[place] for place in new], [items[place] for place in new]
+                self._replay("cold", hop, *cold, pictures=False)
+        (made,) = self._replay(kind, hop, sessions, items, pictures=pictures)
+        return made.cpu().numpy()
+
+    def _replay(
+        self,
+        kind: str,
+        hop: int,
+        sessions: Sequence[TorchSession],
+        items: Sequence[HopInput],
+        *,
+        pictures: bool,
+    ) -> tuple[Tensor, ...]:
+        length = self._length(hop)
+        bucket = self._bucket(len(sessions))
+        spare = bucket - len(sessions)
+        device = self.model.device
+        slots = [session.slot for session in sessions] + [PADDING_SLOT] * spare
+        carried = [session.carried for session in sessions] + [0] * spare
+        padded = [*items, *[items[-1]] * spare]
+        inputs = [
+            torch.tensor(slots, device=device),
+            torch.tensor(carried, device=device),
+            self._tensor(np.stack([item.mel for item in padded])),
+            self._tensor(np.stack([item.masked_latents for item in padded])),
+            self._tensor(np.stack([item.ref_latents for item in padded])),
+        ]
+        key = (kind, bucket, pictures, length.pool.generation)
+        if key not in length.programs:
+            for old in [old for old in length.programs if old[3] != length.pool.generation]:
+                del length.programs[old]  # they hold on to the memory before it grew
+            call = partial(self._hop, kind, length, pictures)
+            length.programs[key] = self._program(call, inputs)
+        return length.programs[key](*inputs)
+
+    def _hop(
+        self,
+        kind: Any,
+        length: HopLength,
+        pictures: bool,
+        slots: Tensor,
+        carried: Tensor,
+        mel: Tensor,
+        masked: Tensor,
+        reference: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """One hop from log-mels to pictures; nothing in it leaves the device."""
+        tokens = self.model.audio_encoder(mel.flatten(0, 1)).unflatten(0, mel.shape[:2])
+        call = HopCall(slots, carried, tokens, masked, reference)
+        if kind == "cold":
+            length.denoiser.start_cold(length.pool, call)
+            return ()
+        latents = length.denoiser.run(kind, length.pool, call)
+        if not pictures:
+            return (latents,)
+        images = self._decode_call(latents.flatten(0, 1).to(self.model.dtype)).float()
+        levels = (images * 127.5 + 128.0).clamp(0.0, 255.0).to(torch.uint8)
+        return (levels.permute(0, 2, 3, 1).unflatten(0, latents.shape[:2]).contiguous(),)
+
+    def _length(self, hop: int) -> HopLength:
+        if hop not in self._lengths:
+            self._lengths[hop] = HopLength(
+                SessionPool(self.model, self.spec, hop, needs_of(self.spec)),
+                Denoiser(self.model, self.spec, hop, self._mask, wrap=self._wrap),
+            )
+        return self._lengths[hop]
+
+    def _program(self, call: Any, inputs: Sequence[Tensor]) -> StaticProgram:
+        return StaticProgram(call, inputs, graph=self._graphs, memory=self._graph_memory)
+
+    def _bucket(self, count: int) -> int:
+        return next(bucket for bucket in self.buckets if bucket >= count)
 
     def _own(self, state: SessionState) -> TorchSession:
         if not isinstance(state, TorchSession) or state.owner is not self:
@@ -180,12 +283,17 @@ class TorchBackend:
         return state
 
 
-def open_model(model_dir: Path, precision: str | None = None) -> TorchBackend:
+def open_model(
+    model_dir: Path, precision: str | None = None, spec: ModelSpec | None = None
+) -> TorchBackend:
     """The torch backend for a model folder, on CUDA where there is a device.
+
+    Args:
+        spec: how the model is run; None: as its folder says.
 
     Raises:
         ModelError: weights are missing or do not fit.
-        BackendError: the model denoises overlapping windows.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return TorchBackend(model_dir, device, precision)
+    model = TorchModel.load(model_dir, device, precision)
+    return TorchBackend(model, spec or ModelSpec.read(model_dir))

@@ -30,12 +30,14 @@ class FrameWindows:
         frames: the call's own frames.
         hop: of them in a block.
         context: earlier frames in the window of a block.
+        places: [b, context + hop] the frames' positions in the window, for rings that
+            are not in order; None where they lie one after the other.
         bias: additive attention bias, broadcast over [b * blocks, 1, hop, context + hop],
             or None where all frames see all frames.
         present: [b * blocks | 1, context + hop] 1.0 where the window has a frame, or None
             where it has all.
         new_rings: per temporal attention, in order of execution, the keys and values
-            of the call's own frames.
+            of the call's own frames; empty unless they are to be kept.
         new_moments: per pooled norm, in order of execution, their moments.
     """
 
@@ -45,31 +47,48 @@ class FrameWindows:
         hop: int,
         context: int = 0,
         *,
+        places: Tensor | None = None,
         bias: Tensor | None = None,
         present: Tensor | None = None,
         rings: Sequence[Tensor] | None = None,
         moments: Sequence[Tensor] | None = None,
+        keep: bool = True,
     ) -> None:
         self.frames = frames
         self.hop = hop
         self.context = context
+        self.places = places
         self.bias = bias
         self.present = present
+        self._keep = keep
         self.new_rings: list[Tensor] = []
         self.new_moments: list[Tensor] = []
         self._rings = None if rings is None else iter(rings)
         self._moments = None if moments is None else iter(moments)
 
     @classmethod
-    def of_window(cls, frames: int, mask: Tensor | None = None) -> FrameWindows:
+    def of_window(
+        cls,
+        frames: int,
+        mask: Tensor | None = None,
+        present: Tensor | None = None,
+        *,
+        keep: bool = False,
+    ) -> FrameWindows:
         """All frames see all frames.
 
         Args:
             mask: optional [frames, frames], True (or 1.0) where the row's frame
                 sees the column's.
+            present: optional [b, frames], 1.0 where there is a frame; what is not there
+                is seen by none.
+            keep: note the keys, values and moments of all frames.
         """
         bias = None if mask is None else _bias(mask.float())[None, None]
-        return cls(frames, frames, bias=bias)
+        if present is not None:
+            hidden = _bias(present)[:, None, None]
+            bias = hidden if bias is None else bias + hidden
+        return cls(frames, frames, bias=bias, present=present, keep=keep)
 
     @classmethod
     def of_hop(
@@ -78,6 +97,7 @@ class FrameWindows:
         valid: Tensor | None,
         rings: Sequence[Tensor],
         moments: Sequence[Tensor],
+        places: Tensor | None = None,
     ) -> FrameWindows:
         """New frames see themselves and the carried ones.
 
@@ -85,15 +105,21 @@ class FrameWindows:
             valid: [b, context] 1.0 where a ring's slot is filled; None without context.
             rings: [b, 2, context, pixels, channels] of each temporal attention.
             moments: [b, 2, context, groups] of each pooled norm.
+            places: [b, context] int64, the position 0 .. context - 1 of each ring slot;
+                None where the oldest frame comes first.
         """
         if valid is None or valid.shape[1] == 0:
             return cls(frames, frames)
+        if places is not None:
+            last = torch.arange(frames, device=places.device) + valid.shape[1]
+            places = torch.cat([places, last.expand(len(places), -1)], dim=1)
         own = torch.ones_like(valid[:, :1]).expand(-1, frames)
         present = torch.cat([valid, own], dim=1)
         return cls(
             frames,
             frames,
             valid.shape[1],
+            places=places,
             bias=_bias(present)[:, None, None],
             present=present,
             rings=rings,
@@ -118,7 +144,8 @@ class FrameWindows:
         Returns:
             [b * blocks, 2, context + hop, pixels, channels]
         """
-        self.new_rings.append(own)
+        if self._keep:
+            self.new_rings.append(own)
         return self._gather(own, self._rings)
 
     def moments(self, own: Tensor) -> Tensor:
@@ -130,7 +157,8 @@ class FrameWindows:
         Returns:
             [b * blocks, 2, context + hop, groups]
         """
-        self.new_moments.append(own)
+        if self._keep:
+            self.new_moments.append(own)
         return self._gather(own, self._moments)
 
     def _gather(self, own: Tensor, rings: Iterator[Tensor] | None) -> Tensor:

@@ -16,17 +16,21 @@ from engine.models.attention import FeedForward, attend
 from engine.models.frame_windows import FrameWindows
 
 
+def position_table(channels: int, positions: int) -> Tensor:
+    """[1, positions, channels] sinusoidal places of frames, sines and cosines interleaved."""
+    scales = torch.exp(torch.arange(0, channels, 2) * (-math.log(10_000.0) / channels))
+    angles = torch.arange(positions)[:, None] * scales[None, :]
+    return torch.stack([angles.sin(), angles.cos()], dim=2).reshape(1, positions, channels)
+
+
 class PositionTable(nn.Module):
-    """Sinusoidal places of frames: sines and cosines interleaved, [1, positions, channels]."""
+    """Sinusoidal places of frames, under upstream's key."""
 
     pe: Tensor
 
     def __init__(self, channels: int, positions: int) -> None:
         super().__init__()
-        scales = torch.exp(torch.arange(0, channels, 2) * (-math.log(10_000.0) / channels))
-        angles = torch.arange(positions)[:, None] * scales[None, :]
-        table = torch.stack([angles.sin(), angles.cos()], dim=2).reshape(1, positions, channels)
-        self.register_buffer("pe", table)
+        self.register_buffer("pe", position_table(channels, positions))
 
 
 class TemporalAttention(nn.Module):
@@ -44,13 +48,13 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Tensor, windows: FrameWindows) -> Tensor:
         """[b, f, pixels, channels] from x of that shape, normed."""
         _, frames, pixels, channels = x.shape
-        places = self.pos_encoder.pe[0, : windows.context + windows.hop, None]
+        table = self.pos_encoder.pe[0, : windows.context + windows.hop]
         own = torch.stack([self.to_k(x), self.to_v(x)], dim=1)
         seen = windows.keys_values(own)  # [b * blocks, 2, context + hop, pixels, channels]
-        k = self._split(seen[:, 0] + self.to_k(places))
-        v = self._split(seen[:, 1] + self.to_v(places))
+        k = self._split(seen[:, 0] + _placed(self.to_k(table), windows))
+        v = self._split(seen[:, 1] + _placed(self.to_v(table), windows))
         q = self.to_q(x).reshape(-1, windows.hop, pixels, channels)
-        q = self._split(q + self.to_q(places[windows.context :]))
+        q = self._split(q + self.to_q(table[windows.context :])[:, None])
         mixed = attend(q, k, v, windows.bias)
         head_width = channels // self.heads
         mixed = mixed.reshape(-1, pixels, self.heads, windows.hop, head_width)
@@ -63,6 +67,13 @@ class TemporalAttention(nn.Module):
         head_width = channels // self.heads
         x = x.reshape(-1, frames, pixels * self.heads, head_width)
         return x.transpose(1, 2)
+
+
+def _placed(table: Tensor, windows: FrameWindows) -> Tensor:
+    """[1 | b, context + hop, 1, channels] the rows of a table at the places of the frames seen."""
+    if windows.places is None:
+        return table[None, :, None]
+    return table[windows.places][:, :, None]
 
 
 class TemporalBlock(nn.Module):

@@ -118,7 +118,7 @@ class UNet3DConditionModel(nn.Module):
         Returns:
             [b, out_channels, f, h, w]
         """
-        return self._run(sample, timestep, audio, FrameWindows.of_window(sample.shape[2], mask))
+        return self.run(sample, timestep, audio, FrameWindows.of_window(sample.shape[2], mask))
 
     def forward_hop(
         self,
@@ -127,6 +127,7 @@ class UNet3DConditionModel(nn.Module):
         audio: Tensor,
         valid: Tensor | None,
         rings: Sequence[Tensor],
+        places: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """The prediction for h new frames after c carried ones.
 
@@ -137,13 +138,36 @@ class UNet3DConditionModel(nn.Module):
             valid: [b, c] 1.0 where the rings' slot is filled; None when c is 0.
             rings: [b, 2, c, pixels, channels] keys and values as `ring_shapes` lists them,
                 then [b, 2, c, groups] moments as `moment_shapes` does; empty when c is 0.
+            places: [b, c] int64, which position of the window each ring slot holds; None
+                where the oldest frame comes first.
 
         Returns:
             [b, out_channels, h, s, s], and per ring [b, 2, h, ...] to append to it.
         """
         moments = len(rings) - len(self.moment_shapes())
-        windows = FrameWindows.of_hop(sample.shape[2], valid, rings[:moments], rings[moments:])
-        out = self._run(sample, timestep, audio, windows)
+        windows = FrameWindows.of_hop(
+            sample.shape[2], valid, rings[:moments], rings[moments:], places
+        )
+        out = self.run(sample, timestep, audio, windows)
+        return out, windows.new_rings + windows.new_moments
+
+    def forward_window(
+        self, sample: Tensor, timestep: Tensor, audio: Tensor, present: Tensor | None, *, keep: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The prediction for one window in which all frames see all frames that are there.
+
+        Args:
+            sample: [b, in_channels, f, h, w].
+            timestep: [b].
+            audio: [b, f, tokens, width].
+            present: [b, f] 1.0 where there is a frame; None where all are there.
+            keep: give keys, values and moments, as `forward_hop` does.
+
+        Returns:
+            [b, out_channels, f, h, w], and per ring [b, 2, f, ...]; none unless kept.
+        """
+        windows = FrameWindows.of_window(sample.shape[2], present=present, keep=keep)
+        out = self.run(sample, timestep, audio, windows)
         return out, windows.new_rings + windows.new_moments
 
     def forward_clip(
@@ -164,7 +188,7 @@ class UNet3DConditionModel(nn.Module):
         if frames % hop:
             raise ValueError(f"expected a clip of a multiple of {hop} frames, got {frames}")
         windows = FrameWindows.of_clip(frames, hop, window - hop, sample.shape[0], sample)
-        return self._run(sample, timestep, audio, windows)
+        return self.run(sample, timestep, audio, windows)
 
     def ring_shapes(self, latent_size: int) -> list[tuple[int, int]]:
         """(pixels, channels) of every temporal self-attention, in order of execution."""
@@ -189,9 +213,15 @@ class UNet3DConditionModel(nn.Module):
             if isinstance(module, FrameGroupNorm) and not module.per_frame
         ]
 
-    def _run(
-        self, sample: Tensor, timestep: Tensor, audio: Tensor, windows: FrameWindows
-    ) -> Tensor:
+    def run(self, sample: Tensor, timestep: Tensor, audio: Tensor, windows: FrameWindows) -> Tensor:
+        """The prediction [b, out_channels, f, h, w] in given windows, which note what they carry.
+
+        Args:
+            sample: [b, in_channels, f, h, w].
+            timestep: [b].
+            audio: [b, f, tokens, width].
+            windows: of this call alone.
+        """
         _, channels, frames, height, width = sample.shape
         x = sample.transpose(1, 2).reshape(-1, channels, height, width)
         audio = audio.flatten(0, 1)

@@ -15,22 +15,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from engine.audio.log_mel import log_mel_frames
 from engine.avatar import Avatar, AvatarSource, PreparedAvatar, loop_index, prepare_avatar
+from engine.backends.base import HopInput
 from engine.backends.inputs import session_noise
-from engine.backends.torch_backend import TorchBackend, TorchSession
+from engine.backends.torch_backend import TorchBackend
+from engine.denoise.model import TorchModel
 from engine.face.mask import mask_latents
-from engine.media import F32, Picture
+from engine.media import F32, U8, Picture
 from engine.sampler import Sampler
 from engine.scheduler import Scheduler
+from engine.spec import ModelSpec
 from engine.stream import Stream, StreamOptions
 from tests.fakes import speech
 from tests.tiny_models import make_tiny_model
 
 FRAMES = 21
 SEED = 7
+CPU = torch.device("cpu")
 HOPS = (1, 2, 4, 8)
 
 
@@ -39,12 +42,11 @@ class RecordingBackend(TorchBackend):
 
     recorded: list[F32]
 
-    def _denoise(
-        self, sessions: Sequence[TorchSession], masked: Tensor, reference: Tensor, audio: Tensor
-    ) -> Tensor:
-        latents = super()._denoise(sessions, masked, reference, audio)
-        self.recorded.append(latents[0].numpy())
-        return latents
+    def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
+        (latents,) = self.denoise(batch)
+        self.recorded.append(latents)
+        crop = (self.spec.resolution, self.spec.resolution, 3)
+        return [np.zeros((latents.shape[1], *crop), np.uint8)]
 
 
 def _avatar() -> Avatar:
@@ -78,7 +80,7 @@ class Given:
 def given_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Given:
     folder = tmp_path_factory.mktemp("model")
     make_tiny_model(folder, timesteps=request.param)
-    backend = RecordingBackend(folder, torch.device("cpu"), "f32")
+    backend = RecordingBackend(TorchModel.load(folder, CPU, "f32"), ModelSpec.read(folder))
     avatar = prepare_avatar(_avatar(), backend)
     samples = speech(FRAMES)[:-200]
     whole = {hop: _whole_clip(backend, avatar, hop, samples) for hop in HOPS}
@@ -118,17 +120,17 @@ def _whole_clip(
     padded = np.pad(samples, (before, after))
     mel = log_mel_frames(padded, audio_spec)
     windows = [mel[:, 4 * i : 4 * i + audio_spec.mel_frames] for i in range(count)]
-    audio = backend.audio_encoder(torch.from_numpy(np.stack(windows)))[None]
+    audio = backend.model.audio_encoder(torch.from_numpy(np.stack(windows)))[None]
     order = [loop_index(i, len(avatar.avatar.pictures), "pingpong") for i in range(count)]
     masked = torch.from_numpy(avatar.masked_latents[order]).transpose(0, 1)[None]
     reference = torch.from_numpy(avatar.ref_latents[order]).transpose(0, 1)[None]
-    noise = torch.from_numpy(session_noise(spec, SEED))[None, :, None].expand_as(masked)
+    noise = torch.from_numpy(session_noise(spec, SEED))[:, :, None].expand_as(masked)
     mask = torch.from_numpy(mask_latents(spec)).expand_as(masked[:, :1])
     sampler = Sampler(spec)
     latents = noise
     for index, timestep in enumerate(spec.timesteps):
         sample = torch.cat([latents, mask, masked, reference], dim=1)
-        prediction = backend.unet.forward_clip(
+        prediction = backend.model.unet.forward_clip(
             sample, torch.tensor([float(timestep)]), audio, hop, window
         )
         latents = sampler.step(index, latents, prediction)

@@ -6,15 +6,16 @@ import dataclasses
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from engine.backends import onnxruntime_backend, openvino_backend
 from engine.backends.base import Backend, HopInput
-from engine.backends.torch_backend import TorchBackend
+from engine.backends.torch_backend import open_model
 from engine.errors import AudioFormatError, BackendError, StreamError, VideoFormatError
+from engine.spec import ModelSpec
 from tests.tiny_models import TINY_SPEC, make_tiny_model
 
 MEL = np.zeros((4, 80, 32), np.float32)
@@ -24,7 +25,7 @@ WHOLE = np.zeros((4, 4, 4, 4), np.float32)
 @pytest.fixture(scope="module", params=["torch", "onnxruntime"])
 def backend(request: pytest.FixtureRequest, tiny_onnx_model: Path) -> Backend:
     if request.param == "torch":
-        return TorchBackend(tiny_onnx_model, torch.device("cpu"))
+        return open_model(tiny_onnx_model)
     return onnxruntime_backend.open_model(tiny_onnx_model)
 
 
@@ -59,7 +60,7 @@ def test_batches_share_one_hop_and_hold_a_session_once(backend: Backend) -> None
 
 
 def test_a_session_of_another_backend_is_refused(backend: Backend, tiny_onnx_model: Path) -> None:
-    other = TorchBackend(tiny_onnx_model, torch.device("cpu"))
+    other = open_model(tiny_onnx_model)
     stranger = other.new_session(hop_frames=4, seed=0)
     with pytest.raises(StreamError, match="expected a session of this"):
         backend.run_hop([HopInput(stranger, MEL, WHOLE, WHOLE)])
@@ -99,7 +100,7 @@ def test_graph_backends_need_some_context(tiny_onnx_model: Path) -> None:
 
 
 def test_torch_runs_a_whole_window_as_one_hop(tiny_onnx_model: Path) -> None:
-    backend = TorchBackend(tiny_onnx_model, torch.device("cpu"))
+    backend = open_model(tiny_onnx_model)
     session = backend.new_session(hop_frames=16, seed=0)
     item = HopInput(session, np.tile(MEL, (4, 1, 1)), *[np.tile(WHOLE, (4, 1, 1, 1))] * 2)
     assert backend.run_hop([item])[0].shape == (16, 32, 32, 3)
@@ -108,7 +109,7 @@ def test_torch_runs_a_whole_window_as_one_hop(tiny_onnx_model: Path) -> None:
 def test_torch_carries_the_moments_of_pooled_norms(tmp_path: Path) -> None:
     pooled = dataclasses.replace(TINY_SPEC.unet, per_frame_norm=False)
     make_tiny_model(tmp_path, unet=pooled, carry="carry")
-    backend = TorchBackend(tmp_path, torch.device("cpu"))
+    backend = open_model(tmp_path)
     session = backend.new_session(hop_frames=4, seed=0)
     noise = np.random.default_rng(0).standard_normal(WHOLE.shape, np.float32)
     bright, dark = (
@@ -121,7 +122,18 @@ def test_torch_carries_the_moments_of_pooled_norms(tmp_path: Path) -> None:
     assert np.abs(dark.astype(int) - alone.astype(int)).max() > 1  # the moments were carried
 
 
-def test_models_that_need_whole_windows_are_refused(tmp_path: Path) -> None:
-    make_tiny_model(tmp_path, carry="pinned")
-    with pytest.raises(BackendError, match="carries its context"):
-        TorchBackend(tmp_path, torch.device("cpu"))
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"carry": "pinned"}, "carry 'pinned'"),
+        ({"start": "warm"}, "start 'warm'"),
+        ({"timesteps": (999, 499), "solver": "renoise"}, "solver 'renoise'"),
+        ({"guidance_scale": 1.5}, "guided steps"),
+    ],
+)
+def test_graphs_refuse_what_they_do_not_hold(
+    tiny_onnx_model: Path, overrides: dict[str, Any], named: str
+) -> None:
+    spec = dataclasses.replace(ModelSpec.read(tiny_onnx_model), **overrides)
+    with pytest.raises(BackendError, match=named):
+        onnxruntime_backend.open_model(tiny_onnx_model, spec=spec)

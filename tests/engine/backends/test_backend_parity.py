@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from engine.backends import onnxruntime_backend, openvino_backend, torch_backend
@@ -18,7 +17,7 @@ from tests.tiny_models import make_tiny_model
 BUNDLED = Path(__file__).parents[3] / "engine" / "bundled" / "model"
 
 OPENERS: dict[str, Callable[[Path], Backend]] = {
-    "torch": lambda folder: torch_backend.TorchBackend(folder, torch.device("cpu")),
+    "torch": lambda folder: torch_backend.open_model(folder),
     "openvino f32": lambda folder: openvino_backend.open_model(folder, "f32"),
     "openvino bf16": lambda folder: openvino_backend.open_model(folder, "bf16"),
     "onnxruntime": lambda folder: onnxruntime_backend.open_model(folder),

@@ -1,0 +1,1 @@
+"""How hops are denoised, in torch: window modes, their per-session memory, static programs."""
