@@ -140,13 +140,20 @@ def prepare_avatar(avatar: Avatar, backend: Backend) -> PreparedAvatar:
         ]
     )
     faces = list(zip(avatar.pictures, affines, strict=True))
-    masked, whole = [], []
+    masked: list[F32] = []
+    whole: list[F32] = []
     for start in range(0, len(faces), ENCODE_BATCH):
         batch = faces[start : start + ENCODE_BATCH]
         crops = np.stack([crop_face(picture, affine, spec.resolution) for picture, affine in batch])
         masked.append(backend.encode(crops, masked=True))
-        whole.append(backend.encode(crops, masked=False))
-    return PreparedAvatar(avatar, affines, np.concatenate(masked), np.concatenate(whole))
+        if spec.reference == "frame":
+            whole.append(backend.encode(crops, masked=False))
+    masked_latents = np.concatenate(masked)
+    if spec.reference == "session":
+        picture, affine = faces[avatar.reference_frame]
+        crop = crop_face(picture, affine, spec.resolution)[None]
+        whole = [np.broadcast_to(backend.encode(crop, masked=False), masked_latents.shape)]
+    return PreparedAvatar(avatar, affines, masked_latents, np.concatenate(whole))
 
 
 class AvatarSource:

@@ -7,7 +7,7 @@ streams, paste each generated crop back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,6 +74,8 @@ class PendingHop:
         generation: of the speech that the hop shows.
         state: the backend's session; None: the hop shows the source frames only.
         mel: float32 [h, n_mels, mel_frames] where `state` is there.
+        reference: float32 [C, s, s], the session's own, once encoded; unused by models whose
+            reference is each frame's own.
         masked_latents, ref_latents: float32 [h, C, s, s], once encoded.
     """
 
@@ -84,6 +86,7 @@ class PendingHop:
     generation: int
     state: SessionState | None = None
     mel: F32 | None = None
+    reference: F32 | None = None
     masked_latents: F32 | None = None
     ref_latents: F32 | None = None
 
@@ -96,30 +99,70 @@ def nearest_faces(faces: Sequence[int], count: int) -> list[int]:
 def encode_faces(backend: Backend, hops: Sequence[PendingHop]) -> None:
     """Gives every hop its face latents; crops of all hops are encoded together.
 
-    A frame without a face borrows the nearest one's, so that the window has no hole.
+    A frame without a face borrows the nearest one's, so that the window has no hole. With the
+    session's first face as the reference of all frames, no other whole face is encoded.
     """
-    resolution = backend.spec.resolution
-    crops: list[U8] = []
+    per_session = backend.spec.reference == "session"
+    masked = _Encoder(backend, masked=True)
+    whole = _Encoder(backend, masked=False)
     for hop in hops:
         for source, affine in zip(hop.sources, hop.affines, strict=True):
-            if source.masked_latents is None and affine is not None:
-                crops.append(crop_face(source.picture, affine, resolution))
-    masked: Iterator[F32] = iter(())
-    whole: Iterator[F32] = iter(())
-    if crops:
-        faces = np.stack(crops)
-        masked = iter(backend.encode(faces, masked=True))
-        whole = iter(backend.encode(faces, masked=False))
+            masked.want(source, affine, source.masked_latents)
+            if not per_session:
+                whole.want(source, affine, source.ref_latents)
+        if per_session and hop.reference is None:
+            source, affine = _first_face(hop)
+            whole.want(source, affine, source.ref_latents)
     for hop in hops:
-        latents: dict[int, tuple[F32, F32]] = {}
-        for index, (source, affine) in enumerate(zip(hop.sources, hop.affines, strict=True)):
-            if source.masked_latents is not None and source.ref_latents is not None:
-                latents[index] = source.masked_latents, source.ref_latents
-            elif affine is not None:
-                latents[index] = next(masked), next(whole)
-        order = nearest_faces(sorted(latents), len(hop.sources))
-        hop.masked_latents = np.stack([latents[index][0] for index in order])
-        hop.ref_latents = np.stack([latents[index][1] for index in order])
+        faces = [
+            index
+            for index, (source, affine) in enumerate(zip(hop.sources, hop.affines, strict=True))
+            if source.masked_latents is not None or affine is not None
+        ]
+        order = nearest_faces(faces, len(hop.sources))
+        hop.masked_latents = np.stack([masked.latents(hop.sources[index]) for index in order])
+        if not per_session:
+            hop.ref_latents = np.stack([whole.latents(hop.sources[index]) for index in order])
+            continue
+        if hop.reference is None:
+            hop.reference = whole.latents(_first_face(hop)[0])
+        hop.ref_latents = np.broadcast_to(hop.reference, hop.masked_latents.shape)
+
+
+class _Encoder:
+    """Collects crops, encodes them in one call at the first question, and gives them back."""
+
+    def __init__(self, backend: Backend, *, masked: bool) -> None:
+        self._backend = backend
+        self._masked = masked
+        self._crops: list[U8] = []
+        self._places: dict[int, int] = {}  # id of a source frame -> its crop
+        self._prepared: dict[int, F32] = {}
+        self._encoded: F32 | None = None
+
+    def want(self, source: SourceFrame, affine: F32 | None, prepared: F32 | None) -> None:
+        if prepared is not None:
+            self._prepared[id(source)] = prepared
+        elif affine is not None:
+            self._places[id(source)] = len(self._crops)
+            self._crops.append(crop_face(source.picture, affine, self._backend.spec.resolution))
+
+    def latents(self, source: SourceFrame) -> F32:
+        prepared = self._prepared.get(id(source))
+        if prepared is not None:
+            return prepared
+        if self._encoded is None:
+            self._encoded = self._backend.encode(np.stack(self._crops), masked=self._masked)
+        latents: F32 = self._encoded[self._places[id(source)]]
+        return latents
+
+
+def _first_face(hop: PendingHop) -> tuple[SourceFrame, F32 | None]:
+    return next(
+        (source, affine)
+        for source, affine in zip(hop.sources, hop.affines, strict=True)
+        if source.ref_latents is not None or affine is not None
+    )
 
 
 def run_network(backend: Backend, hops: Sequence[PendingHop]) -> list[U8]:

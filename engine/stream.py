@@ -70,6 +70,7 @@ class StreamState:
             None: it carries nothing of use.
         end_frame: one past the last frame, once flushed.
         session: the backend's memory; None before the first face.
+        reference: the face that a model with one reference a session refers to.
         last_crop, last_affine: the newest generated mouth and face, for fading out.
         finished: frames that wait to be collected.
         hops, late_hops: made through the network, dropped because late.
@@ -85,6 +86,7 @@ class StreamState:
     context_frame: int | None = None
     end_frame: int | None = None
     session: SessionState | None = None
+    reference: F32 | None = None
     last_crop: U8 | None = None
     last_affine: F32 | None = None
     finished: list[RenderedFrame] = field(default_factory=list)
@@ -296,7 +298,7 @@ class Stream:
         cut = max((i for i, source in enumerate(sources) if source.cut), default=-1)
         if cut >= 0:
             state.fade.level = 0
-            state.session = state.last_affine = None
+            state.session = state.reference = state.last_affine = None
         factors: list[float] = []
         affines: list[F32 | None] = []
         for index, source in enumerate(sources):
@@ -316,6 +318,7 @@ class Stream:
             return pending
         pending.state = self._enrol()
         pending.mel = state.features.windows(plan.new)
+        pending.reference = state.reference
         return pending
 
     def finish_hop(self, pending: PendingHop, crops: U8 | None) -> None:
@@ -323,6 +326,7 @@ class Stream:
         state = self.state
         if crops is not None:
             state.hops += 1
+            state.reference = pending.reference
             state.last_crop = crops[-1]
             if state.context_frame is None:
                 state.context_frame = pending.plan.new.start
