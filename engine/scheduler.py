@@ -1,8 +1,8 @@
 """Many streams, one network: gathers the hops that are due and runs them together.
 
-Still no clock: the hop that has been due for longest, counted in sound that
-has arrived since, goes first. One call runs one batch, so that its caller can
-listen to the world in between.
+Still no clock: time is the sound that has arrived. A hop's deadline is when the next one of its
+stream becomes due; the hop that is nearest to its own goes first, and as many of the same length
+as fit go with it. One call runs one batch, so that its caller can listen to the world in between.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Scheduler:
 
     Args:
         backend: the one that all streams were made with.
-        max_batch: hops of one call of the network.
+        max_batch: hops of one call of the network; None: as many as the backend runs well.
     """
 
-    def __init__(self, backend: Backend, *, max_batch: int = 8) -> None:
-        if max_batch < 1:
+    def __init__(self, backend: Backend, *, max_batch: int | None = None) -> None:
+        if max_batch is not None and max_batch < 1:
             raise StreamError(f"expected a batch of at least one hop, got {max_batch}")
         self.backend = backend
-        self.max_batch = max_batch
+        self.max_batch = max_batch or backend.max_batch
         self._streams: list[Stream] = []
 
     def add(self, stream: Stream) -> None:
@@ -91,13 +91,13 @@ class Scheduler:
         return outputs
 
     def _begin(self, errors: dict[int, Exception]) -> list[tuple[Stream, PendingHop]]:
-        """Begins the hops of one batch: one hop length, the most overdue first."""
+        """Begins the hops of one batch: one hop length, the earliest deadline first."""
         due: list[tuple[int, Stream, WindowPlan]] = []
         for stream in self._streams:
             plan = _guarded(stream, errors, stream.due_in_time)
             if plan is not None:
-                due.append((stream.overdue_samples(plan), stream, plan))
-        due.sort(key=lambda item: -item[0])
+                due.append((stream.slack_samples(plan), stream, plan))
+        due.sort(key=lambda item: item[0])
         pending: list[tuple[Stream, PendingHop]] = []
         asking = 0
         for _, stream, plan in due:

@@ -272,6 +272,10 @@ class Stream:
         """Sound that has arrived since `plan` became due; negative: so much is missing."""
         return self.state.features.end_sample - due_sample(plan.new, self.backend.spec.audio)
 
+    def slack_samples(self, plan: WindowPlan) -> int:
+        """Sound that will arrive before the hop after `plan` is due too; negative: it is."""
+        return len(plan.new) * FRAME_SAMPLES - self.overdue_samples(plan)
+
     def due_in_time(self) -> WindowPlan | None:
         """The next hop that is due, once a realtime stream that is late has caught up.
 

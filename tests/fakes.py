@@ -62,6 +62,7 @@ class FakeBackend:
     """
 
     name = "fake"
+    max_batch = 8
 
     def __init__(self, spec: ModelSpec = FAKE_SPEC) -> None:
         self.spec = spec

@@ -46,6 +46,8 @@ class Backend(Protocol):
 
     name: str
     spec: ModelSpec
+    max_batch: int
+    """Hops of a call that are worth waiting for each other: 1 where they run one by one."""
 
     def encode(self, crops: U8, *, masked: bool) -> F32:
         """Codec latents of face crops.

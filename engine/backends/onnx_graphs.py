@@ -94,6 +94,8 @@ def _refused(spec: ModelSpec) -> str:
 class GraphBackend:
     """Runs a model folder's graphs with one runner."""
 
+    max_batch = 1  # hops run one after the other: the first need not wait for the last
+
     def __init__(self, spec: ModelSpec, runner: GraphRunner) -> None:
         """Compiles the graphs for the model's own hop.
 

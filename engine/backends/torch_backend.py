@@ -100,6 +100,7 @@ class TorchBackend:
         if list(self.buckets) != sorted(set(self.buckets)) or self.buckets[0] < 1:
             raise StreamError(f"expected buckets that rise from at least 1, got {self.buckets}")
         self.spec = spec
+        self.max_batch = self.buckets[-1]
         self.model = model
         self.name = f"torch-{model.device.type}-{model.precision}"
         Sampler(spec)  # refuses timesteps that are out of range

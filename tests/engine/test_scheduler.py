@@ -50,6 +50,17 @@ def test_a_batch_holds_no_more_hops_than_allowed_and_the_most_overdue_first() ->
     assert {id(output.stream) for output in first} == {id(streams[1]), id(streams[2])}
 
 
+def test_the_hop_whose_next_one_is_due_soonest_goes_first() -> None:
+    backend = FakeBackend()
+    scheduler = Scheduler(backend)
+    long, short = _streams(backend, 1, hop=8)[0], _streams(backend, 1, hop=2)[0]
+    for stream, frames in ((long, 14), (short, 6)):  # overdue by 3 frames and by 1
+        scheduler.add(stream)
+        stream.push_audio(speech(frames))
+    assert [output.stream for output in scheduler.run_due()] == [short]
+    assert [output.stream for output in scheduler.run_due()] == [long]
+
+
 def test_hops_of_different_lengths_run_in_calls_of_their_own() -> None:
     backend = FakeBackend()
     scheduler = Scheduler(backend)

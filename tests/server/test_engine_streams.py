@@ -68,12 +68,14 @@ def test_speech_gives_synced_frames_in_order(core: StreamsCore) -> None:
     assert (frames[0].picture.width, frames[0].picture.height) == (64, 48)
 
 
-def test_sessions_share_a_batch_and_close_alone(core: StreamsCore) -> None:
+def test_sessions_are_served_in_turn_and_close_alone(core: StreamsCore) -> None:
     _open(core, "a", "avatar", "ada")
     _open(core, "b", "avatar", "ada")
     for name in ("a", "b"):
         core.push_audio(name, _speech(7), 0)
-    assert {result.session for result in core.step()} == {"a", "b"}
+    # This backend runs one hop a call, so that the first need not wait for the second.
+    served = [result.session for _ in range(2) for result in core.step()]
+    assert sorted(served) == ["a", "b"]
     core.close("a")
     core.push_audio("b", _speech(8), 0)
     assert {result.session for result in core.step()} == {"b"}

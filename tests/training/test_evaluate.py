@@ -44,6 +44,7 @@ class GreyBackend:
 
     name = "grey"
     spec = SPEC
+    max_batch = 1
 
     def __init__(self) -> None:
         self.hops = 0
