@@ -1,15 +1,20 @@
 """Finding a model folder, verifying it, loading its weights.
 
+    resolve_model("bundled"), resolve_model("latentsync-1.5"), resolve_model("path/of/a/folder")
+
 torch is imported when weights are loaded, not when this module is.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import ModelError
+from engine.published import PUBLISHED
 from engine.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -24,26 +29,56 @@ BUNDLED = "bundled"
 _BUNDLED_DIR = Path(__file__).parent / "bundled" / "model"
 _HASH_BLOCK_BYTES = 1 << 20
 
+MODEL_FILE = "model.json"
 UNET_FILE = "unet.safetensors"
 CODEC_FILE = "codec.safetensors"
 AUDIO_ENCODER_FILE = "audio_encoder.safetensors"
+
+
+def models_dir() -> Path:
+    """The folder that `lipwire fetch` brings models into, a folder each.
+
+    `LIPWIRE_MODELS_DIR`, else `lipwire/models` in the user's data folder (XDG).
+    """
+    if chosen := os.environ.get("LIPWIRE_MODELS_DIR"):
+        return Path(chosen).expanduser()
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "lipwire" / "models"
 
 
 def resolve_model(name: str | Path) -> Path:
     """The folder of a model.
 
     Args:
-        name: "bundled", or the path of a folder with a `model.json`.
+        name: "bundled", the name of a model in `models_dir`, or the path of a folder with
+            a `model.json`.
 
     Raises:
         ModelError: there is no such folder.
     """
-    folder = _BUNDLED_DIR if str(name) == BUNDLED else Path(name)
-    if not (folder / "model.json").is_file():
-        raise ModelError(
-            f"expected {BUNDLED!r} or a folder with a model.json, found none at {folder}"
-        )
-    return folder
+    if str(name) == BUNDLED:
+        return _BUNDLED_DIR
+    given, fetched = Path(name), models_dir() / name
+    for folder in (fetched, given) if str(name) in PUBLISHED else (given, fetched):
+        if (folder / MODEL_FILE).is_file():
+            return folder
+    if str(name) in PUBLISHED:
+        raise ModelError(f"{name} is not in {models_dir()}; to bring it: lipwire fetch {name}")
+    raise ModelError(
+        f"expected {BUNDLED!r}, one of {', '.join(PUBLISHED)} "
+        f"or a folder with a {MODEL_FILE}, found none at {name}"
+    )
+
+
+def altered_files(
+    folder: Path, spec: ModelSpec, progress: Callable[[int], object] = lambda _: None
+) -> list[str]:
+    """A sentence for every file of the spec that is missing or not as recorded."""
+    return [
+        f"{name} is {'altered' if (folder / name).is_file() else 'missing'}"
+        for name, digest in sorted(spec.digests.items())
+        if not (folder / name).is_file() or file_digest(folder / name, progress) != digest
+    ]
 
 
 def verify_digests(folder: Path, spec: ModelSpec) -> None:
@@ -57,12 +92,13 @@ def verify_digests(folder: Path, spec: ModelSpec) -> None:
             raise ModelError(f"{path}: expected SHA-256 {want}, got {have}")
 
 
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+def file_digest(path: Path, progress: Callable[[int], object] = lambda _: None) -> str:
+    """The SHA-256 of a file, in hexadecimal; `progress` is told every block's bytes."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK_BYTES):
             digest.update(block)
+            progress(len(block))
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@
     ├── ConfigError            a setting or a model.json that cannot be used
     ├── ModelError             a model folder that cannot be loaded
     │   └── StateDictMismatch  missing, unexpected or misshapen weight keys
+    ├── FetchError             a published model that cannot be brought
     ├── MediaError             a picture, sound or file that cannot be used
     │   ├── AudioFormatError   samples of the wrong type, shape or range
     │   └── VideoFormatError   a frame of the wrong type, shape or size
@@ -69,6 +70,10 @@ class StateDictMismatch(ModelError):
             if len(found) > self._SHOWN:
                 lines.append(f"  {kind:<11} ... {len(found) - self._SHOWN} more of {len(found)}")
         super().__init__("\n".join(lines))
+
+
+class FetchError(LipwireError):
+    """A published model that cannot be brought: network, disk, or other bytes than expected."""
 
 
 class MediaError(LipwireError):

@@ -22,6 +22,11 @@ SERVE_EXAMPLE = """examples:
 RENDER_EXAMPLE = """example:
   lipwire render --video in.mp4 --audio speech.wav --out out.mp4
 """
+FETCH_EXAMPLE = """examples:
+  lipwire fetch latentsync-1.5
+  lipwire fetch latentsync-1.6 --dir /data/models --precision f32
+  HF_ENDPOINT=https://mirror.example lipwire fetch latentsync-1.5 --json
+"""
 AVATAR_EXAMPLE = """examples:
   lipwire avatar list
   lipwire avatar list --json --dir ~/avatars
@@ -72,6 +77,13 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
 
         add_render_arguments(render)
         render.set_defaults(run=run_render)
+
+    fetch = _add(commands, "fetch", "bring a published model", FETCH_EXAMPLE)
+    if command == "fetch":
+        from server.fetch import add_fetch_arguments, run_fetch
+
+        add_fetch_arguments(fetch)
+        fetch.set_defaults(run=run_fetch)
 
     avatar = _add(commands, "avatar", "look at the avatars", AVATAR_EXAMPLE)
     actions = avatar.add_subparsers(dest="action", metavar="action", required=True)

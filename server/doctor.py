@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from engine.backends.select import describe_backends
-from engine.checkpoints import file_digest, resolve_model
+from engine.checkpoints import BUNDLED, altered_files, models_dir, resolve_model
 from engine.errors import LipwireError
+from engine.published import PUBLISHED
 from engine.spec import ModelSpec
 
 Verdict = Literal["ok", "note", "bad"]
@@ -101,16 +102,41 @@ def check_model(model: str = "bundled") -> list[Check]:
         folder = resolve_model(model)
         spec = ModelSpec.read(folder)
     except LipwireError as error:
-        return [Check(label, "bad", str(error), "reinstall Lipwire")]
-    broken = [
-        f"{name} is {'altered' if (folder / name).is_file() else 'missing'}"
-        for name, digest in sorted(spec.digests.items())
-        if not (folder / name).is_file() or file_digest(folder / name) != digest
-    ]
+        return [Check(label, "bad", str(error), _model_remedy(model))]
+    broken = altered_files(folder, spec)
     if broken:
-        return [Check(label, "bad", "; ".join(broken), "reinstall Lipwire")]
+        return [Check(label, "bad", "; ".join(broken), _model_remedy(model))]
     found = f"{spec.name}, {spec.resolution} px, {len(spec.digests)} files as recorded"
     return [Check(label, "ok", found)]
+
+
+def _model_remedy(model: str) -> str:
+    if model == BUNDLED:
+        return "reinstall Lipwire"
+    return f"lipwire fetch {model}" if model in PUBLISHED else "restore the model folder"
+
+
+def check_published() -> list[Check]:
+    """Which published models have been fetched; their digests are for `check_model`."""
+    checks = []
+    for name in PUBLISHED:
+        try:
+            folder = resolve_model(name)
+            spec = ModelSpec.read(folder)
+        except LipwireError as error:
+            absent = not (models_dir() / name).exists()
+            found = f"not in {models_dir()}" if absent else str(error)
+            checks.append(Check(f"model {name}", "note", found, _model_remedy(name)))
+            continue
+        missing = [file for file in sorted(spec.digests) if not (folder / file).is_file()]
+        if missing:
+            found = f"{folder} lacks {', '.join(missing)}"
+            checks.append(Check(f"model {name}", "note", found, _model_remedy(name)))
+            continue
+        size = sum((folder / file).stat().st_size for file in spec.digests)
+        found = f"{spec.resolution} px, {size / 1e9:.1f} GB in {folder}"
+        checks.append(Check(f"model {name}", "ok", found))
+    return checks
 
 
 def check_backends(model: str = "bundled") -> list[Check]:
@@ -240,6 +266,7 @@ def examine(model: str = "bundled", port: int = DEFAULT_PORT) -> list[Check]:
         check_cpu,
         check_packages,
         lambda: check_model(model),
+        lambda: [item for item in check_published() if item.name != f"model {model}"],
         lambda: check_backends(model),
         check_avatars,
         check_cascade,

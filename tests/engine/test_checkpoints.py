@@ -18,6 +18,7 @@ from engine.checkpoints import (
     load_audio_encoder,
     load_codec,
     load_unet,
+    models_dir,
     resolve_model,
     verify_digests,
 )
@@ -152,8 +153,29 @@ def test_digests_are_compared(folder: Path) -> None:
 def test_folders_resolve_by_path(folder: Path) -> None:
     assert resolve_model(folder) == folder
     assert resolve_model(str(folder)) == folder
-    with pytest.raises(ModelError, match="expected 'bundled' or a folder with"):
+    with pytest.raises(ModelError, match=r"expected 'bundled', one of .* or a folder with"):
         resolve_model(folder / "elsewhere")
+
+
+def test_fetched_models_resolve_by_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIPWIRE_MODELS_DIR", str(tmp_path / "models"))
+    with pytest.raises(ModelError, match=r"to bring it: lipwire fetch latentsync-1\.6"):
+        resolve_model("latentsync-1.6")
+    (tmp_path / "models").mkdir()
+    fetched = folder.rename(tmp_path / "models" / "latentsync-1.6")
+    assert resolve_model("latentsync-1.6") == fetched
+    assert resolve_model("bundled").name == "model"
+
+
+def test_models_lie_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIPWIRE_MODELS_DIR", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert models_dir() == Path("/data/lipwire/models")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert models_dir() == Path("/home/ada/.local/share/lipwire/models")
 
 
 def test_the_kl_codec_takes_the_mode_and_keeps_diffusers_keys() -> None:

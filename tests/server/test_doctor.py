@@ -37,6 +37,24 @@ def test_no_model_folder_is_bad_with_a_sentence(tmp_path: Path) -> None:
     assert check.remedy
 
 
+def test_published_models_are_shown_with_how_to_bring_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIPWIRE_MODELS_DIR", str(tmp_path))
+    make_tiny_model(tmp_path / "latentsync-1.5")
+    make_tiny_model(tmp_path / "latentsync-1.6")
+    (tmp_path / "latentsync-1.6" / "codec.safetensors").unlink()
+    there, broken = doctor.check_published()
+    assert (there.verdict, broken.verdict) == ("ok", "note")
+    assert str(tmp_path / "latentsync-1.5") in there.found
+    assert "lacks codec.safetensors" in broken.found
+    assert broken.remedy == "lipwire fetch latentsync-1.6"
+    monkeypatch.setenv("LIPWIRE_MODELS_DIR", str(tmp_path / "empty"))
+    assert {check.found for check in doctor.check_published()} == {f"not in {tmp_path / 'empty'}"}
+    (check,) = doctor.check_model("latentsync-1.5")
+    assert check.verdict == "bad" and check.remedy == "lipwire fetch latentsync-1.5"
+
+
 def test_a_folder_without_graphs_says_how_to_export_them(tmp_path: Path) -> None:
     make_tiny_model(tmp_path)
     checks = {check.name: check for check in doctor.check_backends(str(tmp_path))}

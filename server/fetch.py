@@ -1,0 +1,331 @@
+"""`lipwire fetch`: a published model, downloaded, verified, converted once.
+
+What is downloaded lies in `.downloads` beside the models until the model is made, under
+names that hold its digest: an interrupted download goes on where it stopped, in the next
+run too (huggingface_hub's own `hf_hub_download` forgets it). A file that the hub's cache
+already has is taken from there. The model folder is made under another name and renamed
+at the end, so a half-made one is never taken for a model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.checkpoints import MODEL_FILE, altered_files, models_dir
+from engine.errors import FetchError, LipwireError
+from engine.published import FACE_LICENCE, PUBLISHED, HubFile, PublishedModel
+from engine.spec import ModelSpec
+from server.hub import Hub, Progress, Promise
+
+if TYPE_CHECKING:
+    from engine.models.convert import Part, StoredPrecision
+
+SOURCE_FILE = "source.json"
+DOWNLOADS = ".downloads"
+SPARE_BYTES = 64 << 20  # beside what is known to be written
+NEEDED = ("huggingface_hub", "filelock", "torch", "diffusers")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a run has done.
+
+    Attributes:
+        made: False: the model was there already, every file as recorded.
+        downloaded_bytes: over the network, in this run.
+        stored_bytes: of the model folder's files.
+        precision: of the stored weights.
+    """
+
+    name: str
+    folder: Path
+    made: bool
+    downloaded_bytes: int
+    stored_bytes: int
+    precision: str
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """How to fetch.
+
+    Attributes:
+        precision: None: as it is stored already, else f16.
+        force: make the folder anew, whatever is there.
+        faces: bring InsightFace's models too.
+        keep_downloads: leave the downloaded files where they are.
+        allow_changed: take a file that the hub has replaced since this version was made.
+    """
+
+    precision: StoredPrecision | None = None
+    force: bool = False
+    faces: bool = True
+    keep_downloads: bool = False
+    allow_changed: bool = False
+
+
+def fetch(
+    published: PublishedModel, parent: Path, options: FetchOptions, progress: Progress
+) -> Fetched:
+    """Brings a published model into a folder of its name.
+
+    Args:
+        parent: the folder of models.
+
+    Raises:
+        FetchError: the network, the disk, a digest; nothing half-made is left behind.
+        ModelError: the files are not those of this architecture (StateDictMismatch).
+    """
+    name = published.spec.name
+    folder = parent / name
+    precision = options.precision
+    if (folder / MODEL_FILE).is_file() and not options.force:
+        have = _stored_precision(folder)
+        problems = _problems(folder, progress)
+        if not problems and precision in (None, have):
+            return _report(name, folder, have, made=False)
+        for problem in problems:
+            progress.say(f"{folder}: {problem}, making it anew")
+        precision = precision or have
+    _require_packages()
+    with _alone(parent, name):
+        return _make(published, parent, replace(options, precision=precision or "f16"), progress)
+
+
+def _make(
+    published: PublishedModel, parent: Path, options: FetchOptions, progress: Progress
+) -> Fetched:
+    precision = options.precision or "f16"
+    spec = published.spec
+    if not options.faces:
+        published = replace(published, faces=())
+    hub = Hub(parent / DOWNLOADS, progress)
+    promises = [hub.promise(file, options.allow_changed) for file in published.files]
+    # torch is imported when it is known that there is something to convert.
+    from engine.models.convert import FILES, convert_weights, stored_bytes
+
+    stored = stored_bytes(spec, precision) + sum(file.size for file in published.faces)
+    _require_space(parent, promises, stored, progress)
+    paths = {promise.file: hub.bring(promise) for promise in promises}
+
+    made = parent / f".{spec.name}.making"
+    _remove(made)
+    made.mkdir()
+    try:
+        digests: dict[str, str] = {}
+        sources: tuple[tuple[Part, HubFile], ...] = (
+            ("unet", published.unet),
+            ("codec", published.codec),
+            ("audio_encoder", published.audio_encoder),
+        )
+        with progress.bar(f"converting to {precision}", stored) as bar:
+            for part, file in sources:
+                digests[FILES[part]] = convert_weights(
+                    part, paths[file], made, spec, precision, bar.update
+                )
+            for promise in promises:
+                if promise.file in published.faces:
+                    shutil.copyfile(paths[promise.file], made / promise.file.name)
+                    digests[promise.file.name] = promise.sha256
+                    bar.update(promise.file.size)
+        _write_json(made / SOURCE_FILE, _source(promises, precision))
+        licence = f"{spec.licence}; {FACE_LICENCE}" if published.faces else spec.licence
+        written = replace(spec, licence=licence, digests=digests)
+        (made / MODEL_FILE).write_text(written.to_json(), encoding="utf-8")
+        _put_in_place(made, parent / spec.name)
+    except OSError as error:
+        raise _disk_error(error, parent) from error
+    finally:
+        _remove(made)
+    if not options.keep_downloads:
+        _remove(parent / DOWNLOADS)
+    report = _report(spec.name, parent / spec.name, precision, made=True)
+    return replace(report, downloaded_bytes=hub.downloaded_bytes)
+
+
+def _problems(folder: Path, progress: Progress) -> list[str]:
+    """What is wrong with a folder that was made before."""
+    try:
+        spec = ModelSpec.read(folder)
+    except LipwireError as error:
+        return [str(error)]
+    total = sum((folder / f).stat().st_size for f in spec.digests if (folder / f).is_file())
+    with progress.bar("verifying", total) as bar:
+        return altered_files(folder, spec, bar.update)
+
+
+def _stored_precision(folder: Path) -> StoredPrecision:
+    try:
+        stored = json.loads((folder / SOURCE_FILE).read_text(encoding="utf-8"))["precision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "f16"
+    return "f32" if stored == "f32" else "f16"
+
+
+def _report(name: str, folder: Path, precision: str, *, made: bool) -> Fetched:
+    files = ModelSpec.read(folder).digests
+    size = sum((folder / file).stat().st_size for file in files)
+    return Fetched(name, folder, made, 0, size, precision, len(files))
+
+
+def _require_packages() -> None:
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise FetchError(
+            f"fetching and converting needs {', '.join(missing)}; "
+            'to install: pip install "lipwire[latentsync]"'
+        )
+
+
+@contextlib.contextmanager
+def _alone(parent: Path, name: str) -> Iterator[None]:
+    """One fetch of a model at a time, whichever process it runs in."""
+    import filelock
+
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(parent / f".{name}.lock", timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise FetchError(f"another lipwire fetch is making {name} in {parent}") from error
+
+
+def _require_space(
+    parent: Path, promises: Sequence[Promise], stored: int, progress: Progress
+) -> None:
+    """Says what will be downloaded and stored.
+
+    Raises:
+        FetchError: it does not fit on the disk.
+    """
+    missing = sum(promise.missing_bytes for promise in promises)
+    need = missing + stored + SPARE_BYTES
+    free = shutil.disk_usage(parent).free
+    progress.say(
+        f"to download {_gb(missing)}, to store {_gb(stored)}; {_gb(free)} are free in {parent}"
+    )
+    if need > free:
+        raise FetchError(
+            f"expected {_gb(need)} free in {parent} "
+            f"({_gb(missing)} to download, {_gb(stored)} for the model), found {_gb(free)}; "
+            "make room, or choose another disk with --dir or LIPWIRE_MODELS_DIR"
+        )
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"
+
+
+def _disk_error(error: OSError, parent: Path) -> FetchError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = _gb(shutil.disk_usage(parent).free)
+        return FetchError(f"the disk of {parent} is full ({free} free): {error.strerror}")
+    return FetchError(f"cannot make the model in {parent}: {error}")
+
+
+def _source(promises: Sequence[Promise], precision: str) -> dict[str, Any]:
+    """Where a folder's files came from."""
+    files = [
+        {
+            **asdict(promise.file),
+            "sha256": promise.sha256,
+            "size": promise.size,
+            "commit": promise.commit,
+        }
+        for promise in promises
+    ]
+    return {
+        "precision": precision,
+        "made_by": f"lipwire {importlib.metadata.version('lipwire')}",
+        "files": files,
+    }
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _put_in_place(made: Path, folder: Path) -> None:
+    """Renames a finished folder to its name; what was there goes."""
+    old = folder.with_name(f".{folder.name}.old")
+    _remove(old)
+    if folder.exists():
+        folder.rename(old)
+    made.rename(folder)
+    _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `lipwire fetch`."""
+    parser.add_argument("model", choices=sorted(PUBLISHED), help="what to fetch")
+    parser.add_argument(
+        "--dir", type=Path, help="folder of models (LIPWIRE_MODELS_DIR, else the data folder)"
+    )
+    parser.add_argument(
+        "--precision", choices=["f16", "f32"], help="what the weights are stored as (f16)"
+    )
+    parser.add_argument("--force", action="store_true", help="make it anew, whatever is there")
+    parser.add_argument(
+        "--no-faces",
+        dest="faces",
+        action="store_false",
+        help="without InsightFace's models, which are for non-commercial research only",
+    )
+    parser.add_argument(
+        "--keep-downloads",
+        action="store_true",
+        help="keep the downloaded files after the conversion",
+    )
+    parser.add_argument(
+        "--allow-changed",
+        action="store_true",
+        help="take files that the hub has replaced since this version of lipwire",
+    )
+    parser.add_argument("--json", action="store_true", help="write JSON, show no progress")
+
+
+def run_fetch(arguments: argparse.Namespace) -> int:
+    """`lipwire fetch` with parsed arguments; returns the exit status."""
+    options = FetchOptions(
+        precision=arguments.precision,
+        force=arguments.force,
+        faces=arguments.faces,
+        keep_downloads=arguments.keep_downloads,
+        allow_changed=arguments.allow_changed,
+    )
+    parent = arguments.dir or models_dir()
+    progress = Progress(quiet=arguments.json)
+    fetched = fetch(PUBLISHED[arguments.model], parent, options, progress)
+    if arguments.json:
+        report = {**asdict(fetched), "folder": str(fetched.folder)}
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+        return 0
+    size = _gb(fetched.stored_bytes)
+    if fetched.made:
+        sys.stdout.write(f"{fetched.name}: made {size} in {fetched.folder}\n")
+    else:
+        sys.stdout.write(
+            f"{fetched.name}: already in {fetched.folder}, "
+            f"{fetched.files} files ({size}) as recorded\n"
+        )
+    licence = ModelSpec.read(fetched.folder).licence
+    model = fetched.name if parent == models_dir() else fetched.folder
+    sys.stdout.write(f"licence: {licence}\nto use it: lipwire serve --model {model}\n")
+    return 0
