@@ -47,6 +47,7 @@ class AudioSpec:
         log_floor: log10 mel power below which the log-mel is clipped.
         floor: "fixed": at `log_floor`; "running": 8 below the loudest value of the segment up
             to the window's end, and no lower than `log_floor`.
+        floor_fall: log10 a second by which a running floor falls again after a loud sound.
         guard: steps after c + 5 that are encoded and not emitted; each is 20 ms of look-ahead.
         tail: positions of silence after the last sound; they cost no look-ahead.
         table_positions: rows of the position table, Whisper's 1500; 0: as many as `positions`.
@@ -60,6 +61,7 @@ class AudioSpec:
     positions: int = 100
     log_floor: float = -6.5
     floor: FloorKind = "fixed"
+    floor_fall: float = 0.1
     guard: int = 0
     tail: int = 0
     table_positions: int = 0
@@ -72,9 +74,10 @@ class AudioSpec:
             f"expected an audio floor of {get_args(FloorKind)}, got {self.floor!r}",
         )
         _expect(
-            min(self.guard, self.tail, self.first_row, self.table_positions) >= 0,
-            f"expected audio guard, tail, table_positions and first_row >= 0, got {self.guard}, "
-            f"{self.tail}, {self.table_positions} and {self.first_row}",
+            min(self.guard, self.tail, self.first_row, self.table_positions, self.floor_fall) >= 0,
+            "expected audio guard, tail, table_positions, first_row and floor_fall >= 0, got "
+            f"{self.guard}, {self.tail}, {self.table_positions}, {self.first_row} and "
+            f"{self.floor_fall}",
         )
         _expect(
             self.positions >= AUDIO_STEPS + self.guard + self.tail,

@@ -6,7 +6,13 @@ import numpy as np
 
 from engine.audio.log_mel import RANGE_LOG10, log_mel_frames
 from engine.errors import NeedMoreAudio, StreamError
-from engine.media import F32, FRAME_SAMPLES, MEL_HOP_SAMPLES, MEL_WINDOW_SAMPLES
+from engine.media import (
+    F32,
+    FRAME_SAMPLES,
+    MEL_HOP_SAMPLES,
+    MEL_WINDOW_SAMPLES,
+    SAMPLE_RATE_HZ,
+)
 from engine.spec import AudioSpec
 from engine.windows import due_sample, mel_window
 
@@ -26,8 +32,8 @@ class FeatureStream:
     a block and the log-mel frames that coming video frames read.
 
     With a running floor every log-mel frame remembers the loudest value of the segment up to
-    it, so that a window's floor is a function of the sound before its end alone. It does not
-    fall again within a segment: Whisper's does not within a recording.
+    it, so that a window's floor is a function of the sound before its end alone. That value
+    falls slowly: a bang into the microphone would else hide quiet speech for the whole call.
 
     Args:
         audio: the encoder's window.
@@ -45,7 +51,8 @@ class FeatureStream:
         self._tail: F32 = np.zeros(0, np.float32)
         self._mel: F32 = np.zeros((audio.n_mels, 0), np.float32)
         self._floor = np.float32((audio.log_floor + 4.0) / 4.0)
-        # The loudest value up to each frame of `_mel`.
+        self._fall = np.float32(audio.floor_fall / 4.0 * MEL_HOP_SAMPLES / SAMPLE_RATE_HZ)
+        # The loudest value up to each frame of `_mel`, less what it has fallen.
         self._peaks: F32 = np.zeros(0, np.float32)
         self._peak = self._floor
         self._take(np.zeros(quiet, np.float32))
@@ -114,7 +121,12 @@ class FeatureStream:
         self._tail = pending[count * _BLOCK_HOP :].copy()
         if blocks:
             frames = np.concatenate(blocks, axis=1)
-            peaks = np.maximum.accumulate(np.append(self._peak, frames.max(axis=0)))[1:]
             self._mel = np.concatenate([self._mel, frames], axis=1)
-            self._peaks = np.concatenate([self._peaks, peaks])
-            self._peak = peaks[-1]
+            self._peaks = np.concatenate([self._peaks, self._follow(frames.max(axis=0))])
+
+    def _follow(self, loudest: F32) -> F32:
+        """The peaks that go on from the newest one with frames as loud as these."""
+        peaks = np.empty_like(loudest)
+        for index, value in enumerate(loudest):
+            self._peak = peaks[index] = max(value, self._peak - self._fall)
+        return peaks

@@ -112,7 +112,7 @@ def test_a_guard_shows_more_of_the_coming_sound_and_a_tail_shows_none() -> None:
 
 def test_a_running_floor_lies_eight_below_the_loudest_value_so_far() -> None:
     free = _whole(replace(AUDIO, log_floor=-30.0))
-    windows = _whole(RUNNING)
+    windows = _whole(replace(RUNNING, floor_fall=0.0))
     loudest = np.maximum.accumulate(free.max(axis=(1, 2)))
     floors = np.maximum(loudest - 2.0, -1.0)[:, None, None].astype(np.float32)
     assert np.array_equal(windows, np.maximum(free, floors))
@@ -127,13 +127,15 @@ def test_what_comes_after_a_window_does_not_change_it() -> None:
     assert np.array_equal(stream.windows(range(10)), _whole(GUARDED)[:10])
 
 
-def test_a_bang_lifts_the_floor_until_the_segment_ends() -> None:
-    bang = np.zeros(60 * FRAME_SAMPLES + GUARDED.lookahead_samples, np.float32)
+def test_a_bang_lifts_the_floor_which_falls_slowly_and_starts_anew_with_a_segment() -> None:
+    bang = np.zeros(100 * FRAME_SAMPLES + RUNNING.lookahead_samples, np.float32)
     bang[3000:3160] = np.tile([0.9, -0.9], 80)
     stream = FeatureStream(RUNNING)
     stream.push(bang)
-    windows = stream.windows(range(60))
-    assert windows[59].min() == windows[20].min() > windows[0].min() == -1.0
+    windows = stream.windows(range(100))
+    floors = windows.min(axis=(1, 2))
+    assert floors[0] == np.float32(-1.0) and floors[20] > -0.85
+    assert np.allclose(floors[20:] - floors[20], -0.1 / 4.0 * 0.04 * np.arange(80), atol=1e-5)
     again = FeatureStream(RUNNING, start_frame=60)
     again.push(bang[:20000])
     assert np.array_equal(again.windows(range(60, 62)), windows[:2])
@@ -143,7 +145,14 @@ def test_a_bang_lifts_the_floor_until_the_segment_ends() -> None:
 def test_a_window_as_long_as_the_recording_gives_the_offline_tokens(guard: int) -> None:
     steps = 46
     spec = AudioSpec(
-        width=12, layers=2, heads=2, positions=steps, guard=guard, floor="running", log_floor=-30.0
+        width=12,
+        layers=2,
+        heads=2,
+        positions=steps,
+        guard=guard,
+        floor="running",
+        floor_fall=0.0,
+        log_floor=-30.0,
     )
     frame = (steps - 6 - guard) // 2
     rng = np.random.default_rng(9)
@@ -159,6 +168,17 @@ def test_a_window_as_long_as_the_recording_gives_the_offline_tokens(guard: int) 
     tokens = encoder(torch.from_numpy(stream.windows(range(frame, frame + 1))))[0]
     want = offline[2 * frame - 4 : 2 * frame + 6].flatten(0, 1)
     assert (tokens - want).abs().max() < 1e-5
+
+
+def test_the_running_floor_outlives_the_frames_that_set_it() -> None:
+    stream, whole = FeatureStream(RUNNING), FeatureStream(RUNNING)
+    bang, rest = np.split(_speech(RUNNING), [FRAME_SAMPLES])
+    bang[200:300] = 0.9
+    whole.push(np.concatenate([bang, rest]))
+    stream.push(bang)
+    stream.trim(20)
+    stream.push(rest)
+    assert np.array_equal(stream.windows(range(20, 22)), whole.windows(range(20, 22)))
 
 
 def test_memory_is_bounded_and_trimmed_frames_are_refused() -> None:
