@@ -20,8 +20,7 @@ from engine.spec import ModelSpec
 if TYPE_CHECKING:
     import torch
 
-    from engine.models.kl_vae import KlCodec
-    from engine.models.tiny_codec import TinyCodec
+    from engine.models.build import AnyCodec
     from engine.models.unet import UNet3DConditionModel
     from engine.models.whisper import WhisperEncoder
 
@@ -32,6 +31,7 @@ _HASH_BLOCK_BYTES = 1 << 20
 MODEL_FILE = "model.json"
 UNET_FILE = "unet.safetensors"
 CODEC_FILE = "codec.safetensors"
+TINY_DECODER_FILE = "tiny_decoder.safetensors"  # where model.json says codec.decoder = taesd
 AUDIO_ENCODER_FILE = "audio_encoder.safetensors"
 
 
@@ -141,8 +141,11 @@ def load_codec(
     spec: ModelSpec,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
-) -> TinyCodec | KlCodec:
-    """The folder's picture codec, on `device`, in `dtype` (float32); "kl" needs diffusers.
+) -> AnyCodec:
+    """The folder's picture codec, on `device`, in `dtype` (float32).
+
+    A tiny decoder beside a KL encoder is read from a file of its own; the other
+    file holds the whole KL codec all the same.
 
     Raises:
         ModelError: its weights cannot be read, or do not fit (StateDictMismatch).
@@ -150,18 +153,12 @@ def load_codec(
     from engine.models.build import build_codec, load_module
 
     path = folder / CODEC_FILE
-    if spec.codec.kind == "tiny":
+    if spec.codec.decoder == "own":
         return load_module(lambda: build_codec(spec), path, device, dtype)
-    try:
-        from engine.models.kl_vae import KlCodec
-    except ImportError as error:
-        raise ModelError(
-            f"{spec.name}: its codec needs diffusers, install lipwire[latentsync] ({error})"
-        ) from error
-    return load_module(
-        lambda: KlCodec(spec.codec),
-        path,
-        device,
-        dtype,
-        part=lambda codec: codec.vae,  # keys are those of diffusers
-    )
+    from engine.models.kl_vae import KlCodec
+    from engine.models.taesd import KlTaesdCodec, decoder_alone
+
+    kl = load_module(lambda: KlCodec(spec.codec), path, device, dtype)
+    tiny_path = folder / TINY_DECODER_FILE
+    tiny = load_module(lambda: decoder_alone(spec.codec), tiny_path, device, dtype)
+    return KlTaesdCodec(kl, tiny).eval()

@@ -168,21 +168,63 @@ class CodecSpec:
     """The picture codec.
 
     Attributes:
-        kind: "tiny" (`engine.models.tiny_codec`) or "kl" (the Stable Diffusion VAE).
+        kind: "tiny" (`engine.models.tiny_codec`), "kl" (the Stable Diffusion VAE) or "taesd"
+            (`engine.models.taesd`, whose latents are the scaled ones: scaling_factor 1).
         downscale: pixels per latent, each way.
-        width: channels of the tiny decoder; unused by "kl".
+        width: channels of the tiny decoder; unused by the other kinds.
         blocks: residual blocks of the tiny decoder at each of its resolutions.
         encoder_width: channels of the branch beside the tiny codec's linear
             encoder; 0 for a purely linear encoder.
+        decoder: "own", or a TAESD-shaped one, from a file of its own, beside the "kl" encoder.
+        decode_rows: decode only the rows of the picture that are shown
+            (`engine.models.row_decoder`); not of the kind "tiny".
+        block_out_channels, layers_per_block, norm_num_groups: of the kind "kl", as diffusers
+            names them.
     """
 
-    kind: Literal["tiny", "kl"] = "kl"
+    kind: Literal["tiny", "kl", "taesd"] = "kl"
     latent_channels: int = 4
     downscale: int = 8
     scaling_factor: float = 0.18215
     width: int = 64
     blocks: int = 2
     encoder_width: int = 0
+    decoder: Literal["own", "taesd"] = "own"
+    decode_rows: bool = False
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    layers_per_block: int = 2
+    norm_num_groups: int = 32
+
+    def __post_init__(self) -> None:
+        kinds = ("tiny", "kl", "taesd")
+        _expect(self.kind in kinds, f"expected a codec of {kinds}, got {self.kind!r}")
+        _expect(
+            self.decoder == "own" or (self.kind, self.decoder) == ("kl", "taesd"),
+            "expected the codec's own decoder, or taesd beside kl, "
+            f"got {self.decoder!r} beside {self.kind!r}",
+        )
+        _expect(
+            not self.decode_rows or self.kind != "tiny",
+            "expected decode_rows of a kl or taesd decoder, got it of the tiny one",
+        )
+        _expect(
+            self.kind != "taesd" or self.scaling_factor == 1.0,
+            f"expected a scaling_factor of 1, got {self.scaling_factor} for taesd",
+        )
+        _expect(
+            "taesd" not in (self.kind, self.decoder) or self.downscale == 8,
+            f"expected a downscale of 8 for taesd, got {self.downscale}",
+        )
+        levels = 2 ** (len(self.block_out_channels) - 1)
+        _expect(
+            self.kind != "kl" or self.downscale == levels,
+            f"expected a downscale of {levels} for the levels {self.block_out_channels}, "
+            f"got {self.downscale}",
+        )
+        _expect(
+            all(width % self.norm_num_groups == 0 for width in self.block_out_channels),
+            f"expected multiples of {self.norm_num_groups} groups, got {self.block_out_channels}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

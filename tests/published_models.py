@@ -11,13 +11,12 @@ import hashlib
 import io
 from collections.abc import Mapping
 
-import pytest
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from engine.models.build import build_audio_encoder, build_unet
-from engine.models.kl_vae import SD_VAE_CONFIG, KlCodec
+from engine.models.kl_vae import KlCodec
 from engine.models.whisper import sinusoids
 from engine.published import LATENTSYNC_1_5, HubFile, PublishedModel
 from engine.spec import CodecSpec, ModelSpec
@@ -37,16 +36,10 @@ TINY_PUBLISHED = dataclasses.replace(
         time_scale_shift=False,
         audio_film=False,
     ),
-    codec=CodecSpec(kind="kl"),
+    codec=CodecSpec(kind="kl", block_out_channels=(32,) * 4, layers_per_block=1),
     face=TINY_SPEC.face,
 )
 _OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-
-
-def shrink_codec(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes Stable Diffusion's codec small enough for a test."""
-    monkeypatch.setitem(SD_VAE_CONFIG, "block_out_channels", (32,) * 4)
-    monkeypatch.setitem(SD_VAE_CONFIG, "layers_per_block", 1)
 
 
 def unet_checkpoint(spec: ModelSpec) -> dict[str, object]:
@@ -71,7 +64,7 @@ def codec_checkpoint(spec: ModelSpec) -> dict[str, Tensor]:
     codec = KlCodec(spec.codec)
     randomize(codec, 3)
     state: dict[str, Tensor] = {}
-    for key, value in codec.vae.state_dict().items():
+    for key, value in codec.state_dict().items():
         for new, old in _OLD_ATTENTION.items():
             key = key.replace(f".attentions.0.{new}.", f".attentions.0.{old}.")
         state[key] = value.contiguous()

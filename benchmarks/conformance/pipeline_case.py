@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.conformance.checks import ABSENT, Report
 from benchmarks.conformance.folder import (
@@ -33,8 +33,13 @@ from engine.spec import CodecSpec
 
 PICTURES = "pipeline_faces.png"
 CODEC_BATCH = 16
-# The spec counts pixels a latent; diffusers derives the same from the number of levels.
-_VAE_OWN = ("sample_size", "scaling_factor", "shift_factor", "latent_channels")
+_VAE_SIZES = (
+    "block_out_channels",
+    "latent_channels",
+    "layers_per_block",
+    "norm_num_groups",
+    "scaling_factor",
+)
 _OVERRIDE = re.compile(r"([\w.]+)\[(\d+):(\d+)\] = (-?\d+(?:\.\d+)?)")
 
 
@@ -80,25 +85,33 @@ def check_pipeline(case: Case, report: Report, device: str) -> None:
 
 def _rule_codec(case: Case, report: Report) -> KlCodec:
     config = dict(case.get("vae_config"))
-    if config.get("shift_factor"):
-        raise FixtureError(f"{case.name}.json: expected a VAE without a shift factor")
+    levels = len(lookup(config, "block_out_channels", case.name))
+    fixed = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "act_fn": "silu",
+        "shift_factor": 0,
+    }
+    for key, want in fixed.items():
+        if (have := config.get(key) or 0) != want:
+            raise FixtureError(f"{case.name}.json: expected {key} {want} of the VAE, got {have}")
     spec = CodecSpec(
         kind="kl",
-        latent_channels=lookup(config, "latent_channels", case.name),
         downscale=case.get("vae_scale_factor"),
-        scaling_factor=lookup(config, "scaling_factor", case.name),
+        **{key: lookup(config, key, case.name) for key in _VAE_SIZES},
     )
-    codec = KlCodec(spec, {key: config[key] for key in config if key not in _VAE_OWN})
-    codec = codec.eval().requires_grad_(False)
-    vae: nn.Module = codec.vae
-    fill_by_rule(vae, case.get("vae_weight_seed"))
+    spec = replace(spec, block_out_channels=tuple(spec.block_out_channels))
+    codec = KlCodec(spec).eval().requires_grad_(False)
+    fill_by_rule(codec, case.get("vae_weight_seed"))
     for key, first, last, value in _OVERRIDE.findall(case.data.get("vae_override") or ""):
-        state = vae.state_dict()
+        state = codec.state_dict()
         if key not in state:
             raise FixtureError(f"{case.name}.json: vae_override names {key!r}, the VAE has none")
         state[key][int(first) : int(last)] = float(value)
-    report.equal(case.name, "VAE weights", state_hash(vae.state_dict()), case.get("vae_sha256"))
-    report.equal(case.name, "VAE keys and shapes", state_shapes(vae), case.optional("vae_keys"))
+    report.equal(case.name, "VAE weights", state_hash(codec.state_dict()), case.get("vae_sha256"))
+    report.equal(case.name, "VAE keys and shapes", state_shapes(codec), case.optional("vae_keys"))
     return codec
 
 

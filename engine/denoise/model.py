@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from engine.checkpoints import load_audio_encoder, load_codec, load_unet
 from engine.denoise.precision import better_half
 from engine.errors import BackendError
-from engine.models.build import build_audio_encoder, build_codec, build_unet
+from engine.models.build import AnyCodec, build_audio_encoder, build_codec, build_unet
 from engine.models.temporal import position_table
 from engine.models.unet import UNet3DConditionModel
 from engine.models.whisper import WhisperEncoder, sinusoids
@@ -24,10 +24,6 @@ DTYPES = {
     "bf16": torch.bfloat16,
     "f16": torch.float16,
 }
-
-if TYPE_CHECKING:
-    from engine.models.kl_vae import KlCodec
-    from engine.models.tiny_codec import TinyCodec
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -41,7 +37,7 @@ class TorchModel:
     """
 
     unet: UNet3DConditionModel
-    codec: TinyCodec | KlCodec
+    codec: AnyCodec
     audio_encoder: WhisperEncoder
     device: torch.device
     precision: str

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from engine.errors import StateDictMismatch
+from engine.models.kl_vae import KlCodec
+from engine.models.taesd import KlTaesdCodec, TaesdCodec, decoder_alone
 from engine.models.tiny_codec import TinyCodec
 from engine.models.unet import UNet3DConditionModel
 from engine.models.weight_files import WeightFile
@@ -17,6 +19,7 @@ from engine.models.whisper import WhisperEncoder
 from engine.spec import ModelSpec
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+AnyCodec = TinyCodec | KlCodec | TaesdCodec | KlTaesdCodec
 
 
 def build_audio_encoder(spec: ModelSpec) -> WhisperEncoder:
@@ -24,9 +27,17 @@ def build_audio_encoder(spec: ModelSpec) -> WhisperEncoder:
     return WhisperEncoder(spec.audio)
 
 
-def build_codec(spec: ModelSpec) -> TinyCodec:
-    """The tiny codec: `encode` and `decode`, scaled latents."""
-    return TinyCodec(spec.codec)
+def build_codec(spec: ModelSpec) -> AnyCodec:
+    """The picture codec: `encode` and `decode`, scaled latents."""
+    match spec.codec.kind, spec.codec.decoder:
+        case "tiny", _:
+            return TinyCodec(spec.codec)
+        case "taesd", _:
+            return TaesdCodec(spec.codec)
+        case _, "taesd":
+            return KlTaesdCodec(KlCodec(spec.codec), decoder_alone(spec.codec))
+        case _:
+            return KlCodec(spec.codec)
 
 
 def build_unet(spec: ModelSpec) -> UNet3DConditionModel:
@@ -60,8 +71,6 @@ def load_module(
     path: Path,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
-    *,
-    part: Callable[[ModuleT], nn.Module] | None = None,
 ) -> ModuleT:
     """What `make` builds, with the weights of `path`, ready to run.
 
@@ -70,7 +79,6 @@ def load_module(
 
     Args:
         dtype: None: float32.
-        part: the submodule whose keys the file has; None: the whole.
 
     Raises:
         ModelError: the file cannot be read.
@@ -79,12 +87,11 @@ def load_module(
     weights = WeightFile(path)
     with torch.device("meta"):
         module = make()
-    filled = module if part is None else part(module)
-    keys = check_shapes(str(path), filled, weights.shapes)
+    keys = check_shapes(str(path), module, weights.shapes)
     loaded = {
         # A copy even where nothing is cast: the file may be replaced while the model runs.
         key: value.to(device, dtype or torch.float32, copy=True)
         for key, value in weights.tensors(keys)
     }
-    filled.load_state_dict(loaded, assign=True)
+    module.load_state_dict(loaded, assign=True)
     return module.eval().requires_grad_(False)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from engine.checkpoints import AUDIO_ENCODER_FILE, CODEC_FILE, UNET_FILE
 from engine.errors import ModelError
 from engine.models.build import build_audio_encoder, build_codec, build_unet, check_shapes
+from engine.models.kl_vae import KlCodec
 from engine.models.weight_files import WeightFile, write_safetensors
 from engine.spec import ModelSpec
 
@@ -144,11 +145,5 @@ def _blank(part: Part, spec: ModelSpec) -> nn.Module:
             return build_unet(spec)
         if part == "audio_encoder":
             return build_audio_encoder(spec)
-        if spec.codec.kind == "tiny":
-            return build_codec(spec)
-        try:
-            from engine.models.kl_vae import KlCodec
-        except ImportError as error:
-            raise ModelError(f"{spec.name}: its codec needs diffusers ({error})") from error
-        vae: nn.Module = KlCodec(spec.codec).vae
-        return vae
+        # A tiny decoder beside it has a file of its own.
+        return KlCodec(spec.codec) if spec.codec.kind == "kl" else build_codec(spec)

@@ -25,7 +25,7 @@ from engine.checkpoints import (
 from engine.errors import ModelError, StateDictMismatch
 from engine.models.build import build_unet, load_module
 from engine.models.weight_files import WeightFile, write_safetensors
-from engine.spec import CodecSpec, ModelSpec
+from engine.spec import ModelSpec
 from tests.tiny_models import TINY_SPEC, write_random_model
 
 
@@ -176,20 +176,6 @@ def test_models_lie_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", "/home/ada")
     assert models_dir() == Path("/home/ada/.local/share/lipwire/models")
-
-
-def test_the_kl_codec_takes_the_mode_and_keeps_diffusers_keys() -> None:
-    pytest.importorskip("diffusers")
-    from engine.models.kl_vae import SD_VAE_CONFIG, KlCodec
-
-    small = {**SD_VAE_CONFIG, "block_out_channels": (32,) * 4, "layers_per_block": 1}
-    codec = KlCodec(CodecSpec(kind="kl"), small)
-    image = torch.rand(1, 3, 32, 32) * 2 - 1
-    with torch.no_grad():
-        latents = codec.encode(image)
-        assert torch.equal(latents, codec.encode(image))  # the mode, no new noise
-        assert codec.decode(latents).shape == image.shape
-    assert "encoder.conv_in.weight" in codec.vae.state_dict()
 
 
 def test_the_core_of_the_engine_imports_no_torch() -> None:

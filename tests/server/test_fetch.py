@@ -34,7 +34,6 @@ from tests.published_models import (
     make_published,
     pt,
     published_as,
-    shrink_codec,
     unet_checkpoint,
 )
 
@@ -48,16 +47,13 @@ Repos = dict[str, dict[str, bytes]]
 
 @pytest.fixture(scope="module")
 def source() -> tuple[PublishedModel, Repos]:
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_codec(patch)
-        return make_published()
+    return make_published()
 
 
 @pytest.fixture
 def hub(
     source: tuple[PublishedModel, Repos], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[StandIn]:
-    shrink_codec(monkeypatch)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(

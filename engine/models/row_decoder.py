@@ -1,0 +1,101 @@
+"""Decoding only the rows of a picture that are shown.
+
+The paste mask shows some rows of the generated crop; the rest of it is the
+source picture. A `RowDecoder` computes those rows alone. Group norms pool over
+the whole picture, so a session carries their moments of the rows left out,
+taken from a whole decode of one of its frames:
+
+    decoder = RowDecoder(codec, Rows.shown(paste_weights(spec.face, spec.resolution)))
+    pictures, moments = decoder.decode_with_moments(latents[:1])   # now and then
+    strips = decoder.decode_rows(latents, moments)                 # every hop
+    canvas[:, :, decoder.rows.first : decoder.rows.end] = strips
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from engine.errors import ConfigError
+from engine.models.decode_rows import Rows, Step, cut_norms, plan_rows
+from engine.models.decoder_walk import RecordingWalk, RowWalk, WholeWalk
+from engine.spec import CodecSpec
+
+
+class WalkedCodec(Protocol):
+    """A codec whose decoder can be run row by row: `KlCodec`, `TaesdCodec`, `KlTaesdCodec`."""
+
+    spec: CodecSpec
+
+    @property
+    def steps(self) -> tuple[Step, ...]: ...
+
+    def decode(self, latents: Tensor, walk: WholeWalk = ...) -> Tensor: ...
+
+
+class RowDecoder:
+    """A codec's decoder and the rows that it is asked for. Holds no weights and no state.
+
+    Shapes are static, so that a call can be compiled and captured.
+
+    Attributes:
+        rows: of the picture, that `decode_rows` gives.
+        plan: the rows held before the decoder's first step and after each.
+        moments_shape: of one session's carried moments: (norms, 2, groups), float32; no norms
+            for a decoder without any.
+    """
+
+    def __init__(self, codec: WalkedCodec, rows: Rows, whole_levels: int = 1) -> None:
+        """A decoder of `rows`.
+
+        Args:
+            whole_levels: so many resolutions, the lowest first, are computed whole.
+
+        Raises:
+            ConfigError: the picture's height is no multiple of the codec's downscale.
+        """
+        self._codec = codec
+        self.rows = rows
+        self.plan = plan_rows(codec.steps, rows, whole_levels)
+        norms = len(cut_norms(codec.steps, self.plan))
+        self.moments_shape = (norms, 2, codec.spec.norm_num_groups)
+
+    def decode_with_moments(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Whole pictures, and what `decode_rows` needs to know of their other rows.
+
+        Args:
+            latents: [n, C, s, s], scaled.
+
+        Returns:
+            [n, 3, R, R], not clamped, and moments [n, *moments_shape].
+        """
+        walk = RecordingWalk(self._codec.steps, self.plan)
+        pictures = self._codec.decode(latents, walk)
+        if not walk.moments:
+            return pictures, latents.new_zeros(len(latents), *self.moments_shape).float()
+        return pictures, torch.stack(walk.moments, dim=1)
+
+    def decode_rows(self, latents: Tensor, moments: Tensor) -> Tensor:
+        """The rows of pictures, not clamped.
+
+        Args:
+            latents: [b * h, C, s, s], scaled: h frames of each of b sessions, session by session.
+            moments: [b, *moments_shape] of a frame of each session.
+
+        Returns:
+            [b * h, 3, rows, R]. Exactly those rows of `decode` where the moments are the frames'
+            own; how far from it with those of an earlier frame, docs/numerics.md says.
+
+        Raises:
+            ConfigError: moments of another shape.
+        """
+        sessions, frames = len(moments), len(latents)
+        if moments.shape[1:] != self.moments_shape or frames % sessions:
+            raise ConfigError(
+                f"expected moments [b, {', '.join(map(str, self.moments_shape))}] for {frames} "
+                f"latents, got {tuple(moments.shape)}"
+            )
+        each = moments.repeat_interleave(frames // sessions, dim=0)
+        return self._codec.decode(latents, RowWalk(self._codec.steps, self.plan, each))
