@@ -26,6 +26,7 @@ from server.config import CLIENT_WEB, Settings
 from server.engine_host import EngineHost
 from server.engine_messages import EngineSettings, Mode
 from server.metrics import Metrics
+from server.run_arguments import run_options
 from server.sessions import EngineNotReady, Sessions, SessionUnknown
 from server.signaling import OfferRefused
 
@@ -67,6 +68,7 @@ class Gateway:
                 hop_frames=settings.hop_frames,
                 avatar_dirs=settings.avatar_path,
                 log_level=settings.log_level,
+                run=run_options(settings),
             )
         )
         self.sessions = Sessions(settings, self.host, self.library, self.metrics)

@@ -68,7 +68,11 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     serve = _add(commands, "serve", "run the server and its page", SERVE_EXAMPLE)
-    _add_serve_arguments(serve)
+    if command == "serve":
+        from server.run_arguments import add_run_arguments
+
+        _add_serve_arguments(serve)
+        add_run_arguments(serve)
     serve.set_defaults(run=_run_serve)
 
     render = _add(commands, "render", "lip-sync a file", RENDER_EXAMPLE)

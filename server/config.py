@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.errors import ConfigError
+from engine.spec import CarryMode, ReferenceMode, StartMode
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUNDLED_AVATARS = REPOSITORY / "engine" / "bundled" / "avatars"
@@ -36,6 +37,8 @@ class Settings(BaseSettings):
         backend: "auto", "openvino", "onnxruntime", "torch", "tensorrt", or
             "passthrough", which shows the source pictures without any model.
         hop_frames: new frames a call of the network; None: the model's own.
+        window_mode, steps, start, refresh_hops, reference, guidance_scale, precision: how the
+            model is run (`engine.run_options`); None: its own way.
         avatar_dirs: folders of avatars, searched before the bundled ones.
         max_width, max_height: of a camera's picture in live mode; larger ones
             are made smaller.
@@ -59,6 +62,13 @@ class Settings(BaseSettings):
     model: str = "bundled"
     backend: str = "auto"
     hop_frames: int | None = Field(default=None, ge=1, le=16)
+    window_mode: CarryMode | None = None
+    steps: int | None = Field(default=None, ge=1, le=50)
+    start: StartMode | None = None
+    refresh_hops: int | None = Field(default=None, ge=0)
+    reference: ReferenceMode | None = None
+    guidance_scale: float | None = Field(default=None, ge=1.0, le=10.0)
+    precision: str | None = None
     avatar_dirs: Annotated[tuple[Path, ...], NoDecode] = ()
     max_width: int = Field(default=1280, ge=64, le=1920)
     max_height: int = Field(default=720, ge=64, le=1920)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from engine.run_options import RunOptions
+
 Mode = Literal["avatar", "live"]
 
 
@@ -25,6 +27,7 @@ class EngineSettings:
         backend: name of the backend, or "auto".
         hop_frames: new frames a call, or None for the model's own.
         avatar_dirs: where avatars lie, first match wins.
+        run: how the model is run.
     """
 
     core: str
@@ -33,6 +36,7 @@ class EngineSettings:
     hop_frames: int | None
     avatar_dirs: tuple[Path, ...]
     log_level: str = "info"
+    run: RunOptions = field(default_factory=RunOptions)
 
 
 # --- gateway to engine ---------------------------------------------------------

@@ -17,9 +17,10 @@ from engine.checkpoints import resolve_model
 from engine.errors import AvatarError, ConfigError
 from engine.face.detect import HaarDetector
 from engine.face.track import FaceTracker
-from engine.media import F32, Picture, RenderedFrame
+from engine.media import F32, FRAME_SAMPLES, SAMPLE_RATE_HZ, Picture, RenderedFrame
 from engine.pipeline import FaceSource
 from engine.scheduler import Scheduler
+from engine.spec import ModelSpec
 from engine.stream import Stream, StreamOptions
 from server.avatars import AvatarLibrary
 from server.engine_core import SessionFrames
@@ -28,6 +29,7 @@ from server.engine_messages import EngineReady, EngineSettings, OpenSession
 logger = logging.getLogger(__name__)
 
 WARM_HOPS = 6  # the first ones compile and fill caches
+WARM_MS = 20_000  # a model that is far too slow is not warmed up any longer
 PREPARED_AVATARS = 8  # kept in memory, about 80 MB each at 512 px and 8 s
 
 
@@ -35,7 +37,9 @@ class StreamsCore:
     """Runs `engine.stream` for every session over one shared backend."""
 
     def __init__(self, settings: EngineSettings) -> None:
-        self._backend: Backend = open_backend(resolve_model(settings.model), settings.backend)
+        folder, run = resolve_model(settings.model), settings.run
+        chosen = run.applied(ModelSpec.read(folder))
+        self._backend: Backend = open_backend(folder, settings.backend, run.precision, chosen)
         spec = self._backend.spec
         self._hop_frames = settings.hop_frames or spec.hop_frames
         if self._hop_frames > spec.window_frames:
@@ -130,9 +134,19 @@ class StreamsCore:
         whole = backend.encode(crops, masked=False)
         state = backend.new_session(hop_frames=hop, seed=0)
         mel = np.zeros((hop, spec.audio.n_mels, spec.audio.mel_frames), np.float32)
-        times = []
-        for _ in range(WARM_HOPS):
+        times: list[float] = []
+        while len(times) < WARM_HOPS and sum(times) < WARM_MS:
             began = time.monotonic()
             backend.run_hop([HopInput(state, mel, masked, whole)])
             times.append((time.monotonic() - began) * 1000)
-        return statistics.median(times)
+        hop_ms, own_ms = statistics.median(times), hop * FRAME_SAMPLES * 1000 / SAMPLE_RATE_HZ
+        if hop_ms > own_ms:
+            logger.warning(
+                "%s on %s is too slow for real time: a hop of %.0f ms takes %.0f ms. Calls will "
+                "mostly show source pictures; lipwire render works at its own speed.",
+                spec.name,
+                backend.name,
+                own_ms,
+                hop_ms,
+            )
+        return hop_ms

@@ -30,10 +30,12 @@ from engine.face.track import FaceTracker
 from engine.media import FPS, FRAME_SAMPLES, Picture
 from engine.pipeline import FaceSource
 from engine.scheduler import Scheduler
+from engine.spec import ModelSpec
 from engine.stream import Stream, StreamOptions
 from server.avatars import AvatarLibrary
 from server.config import load_settings
 from server.media_files import Mp4Writer, SoundFile, VideoFile
+from server.run_arguments import add_run_arguments, run_options
 
 Advance = Callable[[int], None]
 
@@ -178,6 +180,7 @@ def add_render_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the fixed noise (0)")
     parser.add_argument("--crf", type=int, default=18, help="x264's quality, lower is better (18)")
     parser.add_argument("--json", action="store_true", help="report for programs, no progress bar")
+    add_run_arguments(parser)
 
 
 def run_render(args: argparse.Namespace) -> int:
@@ -190,16 +193,16 @@ def run_render(args: argparse.Namespace) -> int:
         if given is not None and given.resolve() == args.out.resolve():
             raise MediaError(f"{args.out}: expected another file to write than the one read")
     settings = load_settings()
-    backend = open_backend(
-        resolve_model(args.model or settings.model), args.backend or settings.backend
-    )
+    folder, run = resolve_model(args.model or settings.model), run_options(settings, args)
+    spec = run.applied(ModelSpec.read(folder))
+    backend = open_backend(folder, args.backend or settings.backend, run.precision, spec)
     if args.video is not None:
         chosen = video_input(args.video, backend)
     else:
-        folder = Path(args.avatar)
-        if not (folder / "avatar.json").is_file():
-            folder = AvatarLibrary(settings.avatar_path).get(args.avatar).folder
-        chosen = avatar_input(folder, backend)
+        clip = Path(args.avatar)
+        if not (clip / "avatar.json").is_file():
+            clip = AvatarLibrary(settings.avatar_path).get(args.avatar).folder
+        chosen = avatar_input(clip, backend)
     seconds = SoundFile(args.audio).seconds
     total = None if seconds is None else -int(-seconds * FPS // 1)
     console = Console(stderr=True)

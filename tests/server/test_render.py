@@ -142,8 +142,7 @@ def test_the_command_renders_and_reports(
 def test_what_cannot_be_rendered_is_said_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server.render, "open_backend", lambda folder, name: FakeBackend())
-    monkeypatch.setattr(server.render, "resolve_model", Path)
+    monkeypatch.setattr(server.render, "open_backend", lambda *given: FakeBackend())
     video = _write_video(tmp_path / "v.mp4", [grey_picture(90)] * 5)
     audio = _write_wav(tmp_path / "a.wav", speech(9))
     out = tmp_path / "out.mp4"
