@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from engine.backends.inputs import (
     latents_shape,
     session_noise,
 )
+from engine.denoise.decoding import Decoder
 from engine.denoise.model import TorchModel
 from engine.denoise.pool import PADDING_SLOT, SessionPool
 from engine.denoise.programs import StaticProgram
@@ -39,6 +40,9 @@ from engine.spec import ModelSpec
 CUDA_BUCKETS = (1, 2, 4, 8, 16)
 # On a CPU a batch gains next to nothing, and alone every session's numbers are its own.
 CPU_BUCKETS = (1,)
+
+Shown = Literal["whole", "rows", "latents"]
+CallKind = tuple[Kind | Literal["cold"], Shown]
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -64,11 +68,17 @@ class TorchSession:
 
 @dataclass(slots=True)
 class HopLength:
-    """Everything that belongs to one hop length."""
+    """Everything that belongs to one hop length.
+
+    Attributes:
+        programs: by kind of call and bucket.
+        generation: of the pool's memory that they were made for.
+    """
 
     pool: SessionPool
     denoiser: Denoiser
-    programs: dict[tuple[str, int, bool, int], StaticProgram] = field(default_factory=dict)
+    programs: dict[tuple[CallKind, int], StaticProgram] = field(default_factory=dict)
+    generation: int = 0
 
 
 class TorchBackend:
@@ -107,7 +117,7 @@ class TorchBackend:
         self._graphs = cuda if graphs is None else graphs
         self._graph_memory = torch.cuda.graph_pool_handle() if cuda and self._graphs else None
         self._wrap: Any = partial(torch.compile, dynamic=False) if compiled else lambda call: call
-        self._decode_call = self._wrap(model.codec.decode)
+        self._decoder = Decoder(model, spec, self._wrap)
         self._keep = torch.from_numpy(mask_image(spec)).to(model.device)
         self._mask = self._tensor(mask_latents(spec))[None]
         self._lengths: dict[int, HopLength] = {}
@@ -170,10 +180,10 @@ class TorchBackend:
         sessions = [self._own(item.state) for item in batch]
         hop = check_batch(self.spec, batch, [session.hop for session in sessions])
         results: list[Any] = [None] * len(batch)
-        for kind, places in self._chunks(sessions):
+        for kind, places in self._chunks(sessions, pictures=pictures):
             chosen = [sessions[place] for place in places]
             items = [batch[place] for place in places]
-            made = self._run_bucket(kind, hop, chosen, items, pictures=pictures)
+            made = self._run_bucket(kind, hop, chosen, items)
             for place, own in zip(places, made, strict=False):  # what filled up is left out
                 results[place] = own
             for session in chosen:
@@ -181,42 +191,41 @@ class TorchBackend:
                 session.hops += 1
         return results
 
-    def _chunks(self, sessions: Sequence[TorchSession]) -> Iterator[tuple[Kind, list[int]]]:
-        """The places of a batch that are run together: one kind of hop, at most a bucket."""
-        kinds: dict[Kind, list[int]] = {}
+    def _chunks(
+        self, sessions: Sequence[TorchSession], *, pictures: bool
+    ) -> Iterator[tuple[CallKind, list[int]]]:
+        """The places of a batch that are run together: one kind of call, at most a bucket."""
+        kinds: dict[CallKind, list[int]] = {}
         for place, session in enumerate(sessions):
             kind = kind_of(self.spec, session.hop, session.carried, session.hops, session.seed)
-            kinds.setdefault(kind, []).append(place)
-        for kind, places in kinds.items():
+            shown: Shown = "whole" if self._decoder.whole_due(session.hops) else "rows"
+            kinds.setdefault((kind, shown if pictures else "latents"), []).append(place)
+        for call, places in kinds.items():
             for start in range(0, len(places), self.buckets[-1]):
-                yield kind, places[start : start + self.buckets[-1]]
+                yield call, places[start : start + self.buckets[-1]]
 
     def _run_bucket(
         self,
-        kind: Kind,
+        kind: CallKind,
         hop: int,
         sessions: Sequence[TorchSession],
         items: Sequence[HopInput],
-        *,
-        pictures: bool,
     ) -> Any:
         """Latents [bucket, h, C, s, s], or uint8 pictures [bucket, h, R, R, 3]."""
         if self.spec.start == "warm":
             new = [place for place, session in enumerate(sessions) if session.carried == 0]
             if new:
                 cold = [sessions[place] for place in new], [items[place] for place in new]
-                self._replay("cold", hop, *cold, pictures=False)
-        (made,) = self._replay(kind, hop, sessions, items, pictures=pictures)
+                self._replay(("cold", "latents"), hop, *cold)
+        (made,) = self._replay(kind, hop, sessions, items)
         return made.cpu().numpy()
 
     def _replay(
         self,
-        kind: str,
+        kind: CallKind,
         hop: int,
         sessions: Sequence[TorchSession],
         items: Sequence[HopInput],
-        *,
-        pictures: bool,
     ) -> tuple[Tensor, ...]:
         length = self._length(hop)
         bucket = self._bucket(len(sessions))
@@ -232,19 +241,19 @@ class TorchBackend:
             self._tensor(np.stack([item.masked_latents for item in padded])),
             self._tensor(np.stack([item.ref_latents for item in padded])),
         ]
-        key = (kind, bucket, pictures, length.pool.generation)
+        if length.generation != length.pool.generation:
+            length.programs.clear()  # they hold on to the memory before it grew
+            length.generation = length.pool.generation
+        key = (kind, bucket)
         if key not in length.programs:
-            for old in [old for old in length.programs if old[3] != length.pool.generation]:
-                del length.programs[old]  # they hold on to the memory before it grew
-            call = partial(self._hop, kind, length, pictures)
+            call = partial(self._hop, kind, length)
             length.programs[key] = self._program(call, inputs)
         return length.programs[key](*inputs)
 
     def _hop(
         self,
-        kind: Any,
+        kind: CallKind,
         length: HopLength,
-        pictures: bool,
         slots: Tensor,
         carried: Tensor,
         mel: Tensor,
@@ -254,20 +263,26 @@ class TorchBackend:
         """One hop from log-mels to pictures; nothing in it leaves the device."""
         tokens = self.model.audio_encoder(mel.flatten(0, 1)).unflatten(0, mel.shape[:2])
         call = HopCall(slots, carried, tokens, masked, reference)
-        if kind == "cold":
+        what, shown = kind
+        if what == "cold":
             length.denoiser.start_cold(length.pool, call)
             return ()
-        latents = length.denoiser.run(kind, length.pool, call)
-        if not pictures:
+        latents = length.denoiser.run(what, length.pool, call)
+        if shown == "latents":
             return (latents,)
-        images = self._decode_call(latents.flatten(0, 1).to(self.model.dtype)).float()
-        levels = (images * 127.5 + 128.0).clamp(0.0, 255.0).to(torch.uint8)
-        return (levels.permute(0, 2, 3, 1).unflatten(0, latents.shape[:2]).contiguous(),)
+        decode = self._decoder.whole if shown == "whole" else self._decoder.rows
+        return (decode(latents, length.pool.decoder, slots),)
 
     def _length(self, hop: int) -> HopLength:
         if hop not in self._lengths:
             self._lengths[hop] = HopLength(
-                SessionPool(self.model, self.spec, hop, needs_of(self.spec)),
+                SessionPool(
+                    self.model,
+                    self.spec,
+                    hop,
+                    needs_of(self.spec),
+                    decoder=self._decoder.moments_shape,
+                ),
                 Denoiser(self.model, self.spec, hop, self._mask, wrap=self._wrap),
             )
         return self._lengths[hop]

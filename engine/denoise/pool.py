@@ -83,19 +83,27 @@ class SessionPool:
 
     Args:
         capacity: sessions that it has room for at first; it doubles when they are more.
+        decoder: shape of a session's moments for decoding.
 
     Attributes:
         noise: [slots, n, C, s, s] the sessions' fixed noises.
         start: [slots, h, C, s, s] clean latents that the next hop starts warm from.
         latents, masked, reference: [slots, c, C, s, s] of the context, clean.
         tokens: [slots, c, tokens, width] of the context.
+        decoder: [slots, ...] moments that decoding rows reads.
         rings: by timestep, then by layer, [slots, branches, 2, c, ...]: keys and values
             before positions, then the moments of pooled norms; guided steps have two branches.
         generation: rises when the tensors were replaced by larger ones.
     """
 
     def __init__(
-        self, model: TorchModel, spec: ModelSpec, hop: int, needs: Needs, capacity: int = 4
+        self,
+        model: TorchModel,
+        spec: ModelSpec,
+        hop: int,
+        needs: Needs,
+        capacity: int = 4,
+        decoder: tuple[int, ...] = (0,),
     ) -> None:
         self.context = spec.window_frames - hop
         self.generation = 0
@@ -112,6 +120,7 @@ class SessionPool:
         self.masked = network.new_zeros(slots, held, *face)
         self.reference = network.new_zeros(slots, held, *face)
         self.tokens = network.new_zeros(slots, held, spec.audio.tokens, spec.audio.width)
+        self.decoder = latents.new_zeros(slots, *decoder)
         self.rings: list[list[Tensor]] = []
         carried = context if needs.rings else 0
         for step in range(len(spec.timesteps) if carried else 0):
@@ -158,6 +167,7 @@ class SessionPool:
             self.masked,
             self.reference,
             self.tokens,
+            self.decoder,
             *flat,
         ]
 
@@ -171,6 +181,7 @@ class SessionPool:
         self.noise, self.start = grown(self.noise), grown(self.start)
         self.latents, self.tokens = grown(self.latents), grown(self.tokens)
         self.masked, self.reference = grown(self.masked), grown(self.reference)
+        self.decoder = grown(self.decoder)
         self.rings = [[grown(ring) for ring in rings] for rings in self.rings]
         self.generation += 1
 
