@@ -71,5 +71,6 @@ class Backend(Protocol):
     def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
         """The generated face crops, uint8 RGB [h, R, R, 3] for each input.
 
-        Rows that the paste mask does not show may be grey. All inputs share one hop length. Carried context of each state is advanced.
+        Rows that the paste mask does not show may be grey. All inputs share one hop length.
+        Carried context of each state is advanced.
         """
