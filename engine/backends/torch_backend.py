@@ -311,5 +311,6 @@ def open_model(
         ModelError: weights are missing or do not fit.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True  # shapes never change: the search is paid back
     model = TorchModel.load(model_dir, device, precision)
     return TorchBackend(model, spec or ModelSpec.read(model_dir))
