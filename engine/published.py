@@ -81,7 +81,7 @@ LATENTSYNC_1_5 = ModelSpec(
     name="latentsync-1.5",
     licence=LICENCE,
     resolution=256,
-    audio=AudioSpec(),
+    audio=AudioSpec(table_positions=1500),
     unet=UNetSpec(),
     codec=CodecSpec(kind="kl"),
     face=latentsync_face(256),

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 SOURCE_FILE = "source.json"
 DOWNLOADS = ".downloads"
+LOCK = ".lock"
 SPARE_BYTES = 64 << 20  # beside what is known to be written
-NEEDED = ("huggingface_hub", "filelock", "torch", "diffusers")
+NEEDED = ("huggingface_hub", "filelock", "torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def fetch(
             progress.say(f"{folder}: {problem}, making it anew")
         precision = precision or have
     _require_packages()
-    with _alone(parent, name):
+    with _alone(parent):
         return _make(published, parent, replace(options, precision=precision or "f16"), progress)
 
 
@@ -150,7 +151,7 @@ def _make(
     finally:
         _remove(made)
     if not options.keep_downloads:
-        _remove(parent / DOWNLOADS)
+        hub.forget(promises)
     report = _report(spec.name, parent / spec.name, precision, made=True)
     return replace(report, downloaded_bytes=hub.downloaded_bytes)
 
@@ -190,16 +191,16 @@ def _require_packages() -> None:
 
 
 @contextlib.contextmanager
-def _alone(parent: Path, name: str) -> Iterator[None]:
-    """One fetch of a model at a time, whichever process it runs in."""
+def _alone(parent: Path) -> Iterator[None]:
+    """One fetch at a time, whichever process it runs in: models share files."""
     import filelock
 
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(parent / f".{name}.lock", timeout=0):
+        with filelock.FileLock(parent / LOCK, timeout=0):
             yield
     except filelock.Timeout as error:
-        raise FetchError(f"another lipwire fetch is making {name} in {parent}") from error
+        raise FetchError(f"another lipwire fetch is at work in {parent}") from error
 
 
 def _require_space(

@@ -12,7 +12,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -199,6 +199,13 @@ class Hub:
         whole = self._whole(promise.sha256, file)
         part.rename(whole)
         return whole
+
+    def forget(self, promises: Sequence[Promise]) -> None:
+        """Deletes what was brought; what another model has brought in part stays."""
+        for promise in promises:
+            self._whole(promise.sha256, promise.file).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.downloads.rmdir()
 
     def _refuse(self, file: HubFile, want: str, have: str, where: str) -> NoReturn:
         raise FetchError(

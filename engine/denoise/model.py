@@ -69,13 +69,16 @@ class TorchModel:
         spec = ModelSpec.read(model_dir)
         if precision is not None and precision not in DTYPES:
             raise BackendError(f"expected a precision of {tuple(DTYPES)}, got {precision!r}")
-        unet = load_unet(model_dir, spec).to(device)
-        chosen = precision or ("f32" if device.type == "cpu" else better_half(unet, spec))
+        chosen = precision
+        if chosen is None:
+            # The f32 weights of the comparison are gone before the others are read.
+            cuda = device.type != "cpu"
+            chosen = better_half(load_unet(model_dir, spec, device), spec) if cuda else "f32"
         dtype = DTYPES[chosen]
         return cls(
-            unet.to(dtype),
-            load_codec(model_dir, spec).to(device, dtype),
-            load_audio_encoder(model_dir, spec).to(device, dtype),
+            load_unet(model_dir, spec, device, dtype),
+            load_codec(model_dir, spec, device, dtype),
+            load_audio_encoder(model_dir, spec, device, dtype),
             device,
             chosen,
         )

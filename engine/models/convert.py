@@ -49,11 +49,7 @@ class _Entry:
 
 
 def stored_bytes(spec: ModelSpec, precision: StoredPrecision) -> int:
-    """Bytes of a model folder's three weight files, headers aside.
-
-    Raises:
-        ModelError: the codec is "kl" and diffusers is not installed.
-    """
+    """Bytes of a model folder's three weight files, headers aside."""
     total = 0
     for part in get_args(Part):
         for key, value in _blank(part, spec).state_dict().items():
@@ -111,9 +107,9 @@ def _plan(
     sources.pop("", None)
     have = {key: weights.shapes[source] for key, source in sources.items()}
     if _POSITIONS in have:
-        # A window of P positions sees the table's first P rows, as in a shorter recording.
+        # A model may need only the first rows of the published table.
         rows, *width = have[_POSITIONS]
-        have[_POSITIONS] = (min(rows, spec.audio.positions), *width)
+        have[_POSITIONS] = (min(rows, spec.audio.table_rows), *width)
     want = check_shapes(str(weights.path), _blank(part, spec), have)
     entries = {
         key: _Entry(sources[key], shape, _stored_as(key, precision)) for key, shape in want.items()

@@ -15,9 +15,12 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from engine.checkpoints import UNET_FILE, altered_files, file_digest, load_unet
+from engine.backends.base import HopInput
+from engine.backends.select import open_backend
+from engine.checkpoints import UNET_FILE, altered_files, file_digest, load_unet, resolve_model
 from engine.errors import FetchError, ModelError, StateDictMismatch
 from engine.published import PUBLISHED, PublishedModel
 from engine.spec import ModelSpec
@@ -79,7 +82,7 @@ def bring(
 
 
 def leftovers(parent: Path) -> list[str]:
-    return sorted(path.name for path in parent.iterdir() if not path.name.endswith(".lock"))
+    return sorted(path.name for path in parent.iterdir() if path.name != ".lock")
 
 
 def test_a_model_is_made_whole_and_recorded(
@@ -300,14 +303,32 @@ def test_a_disk_that_fills_up_is_told_and_nothing_half_made_is_left(
     assert leftovers(tmp_path) == [".downloads"]
 
 
-def test_two_fetches_of_one_model_do_not_meet(
+def test_what_a_killed_run_left_is_swept_away(
     hub: StandIn, published: PublishedModel, tmp_path: Path
 ) -> None:
+    (tmp_path / ".latentsync-1.5.making").mkdir()
+    (tmp_path / ".latentsync-1.5.making" / UNET_FILE).write_bytes(b"half")
+    folder = bring(published, tmp_path).folder
+    assert leftovers(tmp_path) == ["latentsync-1.5"]
+    assert altered_files(folder, ModelSpec.read(folder)) == []
+
+
+def test_another_models_half_download_is_left_alone(
+    hub: StandIn, published: PublishedModel, tmp_path: Path
+) -> None:
+    other = tmp_path / ".downloads" / "0123456789abcdef-latentsync_unet.pt.part"
+    other.parent.mkdir()
+    other.write_bytes(b"half")
+    bring(published, tmp_path)
+    assert [path.name for path in other.parent.iterdir()] == [other.name]
+
+
+def test_two_fetches_do_not_meet(hub: StandIn, published: PublishedModel, tmp_path: Path) -> None:
     import filelock
 
     with (
-        filelock.FileLock(tmp_path / ".latentsync-1.5.lock"),
-        pytest.raises(FetchError, match="another lipwire fetch is making latentsync"),
+        filelock.FileLock(tmp_path / ".lock"),
+        pytest.raises(FetchError, match="another lipwire fetch is at work in"),
     ):
         bring(published, tmp_path)
 
@@ -326,6 +347,24 @@ def test_what_has_to_be_installed_is_said(
     monkeypatch.setattr(fetching, "NEEDED", ("no_such_module",))
     with pytest.raises(FetchError, match=r'no_such_module.*pip install "lipwire\[latentsync\]"'):
         bring(published, tmp_path)
+
+
+def test_a_fetched_model_runs_by_its_name(
+    hub: StandIn, published: PublishedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIPWIRE_MODELS_DIR", str(tmp_path))
+    bring(published, tmp_path)
+    backend = open_backend(resolve_model("latentsync-1.5"), "torch")
+    spec = backend.spec
+    crops = np.full((2, spec.resolution, spec.resolution, 3), 90, np.uint8)
+    hop = HopInput(
+        state=backend.new_session(hop_frames=2, seed=0),
+        mel=np.zeros((2, spec.audio.n_mels, spec.audio.mel_frames), np.float32),
+        masked_latents=backend.encode(crops, masked=True),
+        ref_latents=backend.encode(crops, masked=False),
+    )
+    (frames,) = backend.run_hop([hop])
+    assert frames.shape == crops.shape and frames.std() > 1.0
 
 
 def test_the_command_reports_to_people_and_to_programs(
