@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import av
 import numpy as np
 
 from engine.backends.base import Backend
@@ -199,6 +198,8 @@ def _text(data: Any, key: str, path: Path) -> str:
 
 
 def _decode(path: Path, size: tuple[int, int]) -> Iterator[Picture]:
+    import av  # here: a machine that only computes has no media libraries
+
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
