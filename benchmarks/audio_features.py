@@ -32,6 +32,7 @@ from benchmarks.spoken import speech_in_rooms, with_noise
 from benchmarks.whisper_weights import load_encoder, rule_encoder
 from engine.media import F32, STEP_SAMPLES
 from engine.models.whisper import WhisperEncoder
+from engine.published import WHISPER_TINY
 from engine.spec import AUDIO_STEPS, AudioSpec
 
 POSITIONS: Final = (32, 50, 100, 200, 400)  # 0.64, 1, 2, 4 and 8 s
@@ -40,9 +41,7 @@ TAILS: Final = (0, 4)
 MORE_TAILS: Final = (1, 2, 8, 16)  # at the chosen buffer only
 LONGEST: Final = max(POSITIONS)
 HOP: Final = 4
-CHOSEN: Final = AudioSpec(
-    positions=200, guard=2, tail=4, table_positions=1500, floor="running", log_floor=-8.0
-)
+CHOSEN: Final = WHISPER_TINY
 NOISE_DB: Final = -62.0
 LATER_S: Final = (1, 5, 10)
 Result = dict[str, Any]
@@ -238,7 +237,7 @@ def measure(encoder: WhisperEncoder, seconds: int, count: int) -> Result:
 
     Args:
         seconds: of speech.
-        count: windows that each study looks at.
+        count: windows that a study looks at, twice as many where buffer and guard are chosen.
     """
     dry = speech_in_rooms(seconds)
     study = Study(encoder, with_noise(dry, NOISE_DB))
@@ -249,7 +248,7 @@ def measure(encoder: WhisperEncoder, seconds: int, count: int) -> Result:
         "begun_later": [
             {"seconds": later, **dataclasses.asdict(study.begun_later(later))} for later in LATER_S
         ],
-        "context": study_context(study, count),
+        "context": study_context(study, 2 * count),
         "rows": study_rows(study, count),
         "beginning": study_beginning(study, max(count // 6, 2)),
         "floors": study_floors(encoder, dry[: len(dry) // 2], max(count // 2, 2)),
@@ -269,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="Whisper-tiny: .pt, .safetensors or .bin")
     parser.add_argument("--weights-name", help="what to call them in the report")
     parser.add_argument("--seconds", type=int, default=80, help="of speech (80)")
-    parser.add_argument("--windows", type=int, default=36, help="a study looks at (36)")
+    parser.add_argument("--windows", type=int, default=60, help="a study looks at (60)")
     given = sys.argv[1:] if arguments is None else list(arguments)
     parsed = parser.parse_args(given)
     torch.set_num_threads(1)

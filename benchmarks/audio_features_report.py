@@ -153,29 +153,32 @@ def _guard_plot(result: Result) -> LinePlot:
     )
 
 
-def _hop_plot(result: Result) -> LinePlot:
+def _hop_plot(result: Result) -> BarPlot:
     last = len(result["hop"][0]["likeness"][0]["centred"]) - 1
-    return LinePlot(
-        "One window a frame or a hop of four",
-        "frame of the hop",
+    return BarPlot(
+        "A window a frame or one a hop of four, by frame of the hop",
         f"{CENTRED}, state {last}",
-        [
-            Series(
-                f"a {row['one_window_a']}, guard {20 * row['guard']} ms",
-                range(1, len(row["likeness"]) + 1),
-                [likeness["centred"][last] for likeness in row["likeness"]],
-            )
+        [f"frame {frame + 1}" for frame in range(len(result["hop"][0]["likeness"]))],
+        {
+            f"a {row['one_window_a']}, guard of {20 * row['guard']} ms": [
+                likeness["centred"][last] for likeness in row["likeness"]
+            ]
             for row in result["hop"]
-        ],
+        },
+        base=min(
+            int(20 * likeness["centred"][last]) / 20
+            for row in result["hop"]
+            for likeness in row["likeness"]
+        ),
     )
 
 
 def _cost_plot(result: Result) -> BarPlot:
     rows = result["cost"]
     return BarPlot(
-        "Cost of the audio encoder",
+        "Cost by buffer; below it GFLOP a frame at a window a frame",
         "ms a frame, one CPU thread",
-        [f"{row['positions'] * POSITION_S:g} s\n{row['gflop_a_frame']:.1f} GFLOP" for row in rows],
+        [f"{row['positions'] * POSITION_S:g} s\n{row['gflop_a_frame']:.1f}" for row in rows],
         {
             "a window a frame": [row["cpu_ms_a_frame"] for row in rows],
             "a window a hop of four": [row["cpu_ms_a_frame_one_window_a_hop"] for row in rows],

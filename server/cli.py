@@ -40,6 +40,7 @@ BENCHES = {
     "quality": "seams, sync, drift and distance by mode, hop and steps",
     "latency": "glass to glass over WebRTC",
     "load": "calls at once",
+    "audio_features": "streamed audio features against those of a recording",
 }
 
 

@@ -31,6 +31,12 @@ def test_the_two_models_are_one_network_at_two_sizes() -> None:
         assert 0.40 < float(np.mean(mask < 0.5)) < 0.42
 
 
+def test_sound_is_looked_at_forty_milliseconds_longer_than_its_steps_last() -> None:
+    for spec in (LATENTSYNC_1_5, LATENTSYNC_1_6):
+        assert (spec.audio.table_rows, spec.audio.tokens) == (1500, 50)
+        assert spec.audio.lookahead_samples == 1320 + 640
+
+
 def test_every_file_is_pinned_to_its_bytes() -> None:
     for published in PUBLISHED.values():
         for file in published.files:
