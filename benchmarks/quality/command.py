@@ -100,11 +100,14 @@ def measure(
             another backend's.
     """
     spec = opener.spec
-    takes = make_takes(spec, round_frames(seconds))
-    judges = {False: Judge.of(spec, takes)}
-    judges[True] = judges[False].over(
-        [shortened(take, min(round_frames(short_seconds), take.frames)) for take in takes]
-    )
+    takes = make_takes(spec)
+    whole = Judge.of(spec, takes)
+    judges = {
+        costly: whole.over(
+            [shortened(take, min(round_frames(length), take.frames)) for take in takes]
+        )
+        for costly, length in ((False, seconds), (True, short_seconds))
+    }
     bench = _Bench(opener, judges)
     rows: list[dict[str, Any]] = []
     own = own_case(spec)
@@ -137,7 +140,7 @@ def measure(
             "costly": judges[True].takes[0].frames,
         },
         "takes": len(takes),
-        "floors": floors(opener, judges[False], own),
+        "floors": floors(opener, whole, own),
         "rows": rows,
         "refused": bench.refused,
         "drift": None,
@@ -156,15 +159,19 @@ def measure(
 
 
 def floors(opener: Opener, judge: Judge, own: Case) -> dict[str, Any]:
-    """What the figures are worth: no model at all, the wrong sound, and the truth itself."""
+    """The model's own way over the whole takes, and what that is worth: beside the truth itself
+    stand no model at all and the model hearing the other take.
+    """
     hop = max(own.hop, 2)
-    source = [take.source for take in judge.takes]
-    frames = len(source[0]) // own.hop * own.hop
-    astray = run_case(opener, own, judge.takes, frames, wrong_sound=True)
+    frames = judge.takes[0].frames // own.hop * own.hop
+    right, wrong = (
+        run_case(opener, own, judge.takes, frames, wrong_sound=astray) for astray in (False, True)
+    )
     return {
-        "truth": score(judge, [take.truth for take in judge.takes], hop),
-        "source": score(judge, source, hop),
-        "wrong_sound": score(judge, astray.clips, hop),
+        "truth": score(judge, judge.truths(frames), hop),
+        "model": score(judge, right.clips, hop),
+        "wrong_sound": score(judge, wrong.clips, hop),
+        "source": score(judge, [take.source[:frames] for take in judge.takes], hop),
     }
 
 
@@ -195,6 +202,7 @@ class _Bench:
             "rounds": rounds,
             "frame_ms": round(run.frame_ms, 2),
             **score(judge, run.clips, case.hop, twice),
+            "beginning": self._beginning(run),
         }
         self.rows.append(row)
         seams = row["seam"]
@@ -205,6 +213,19 @@ class _Bench:
             f" {row['mouth_psnr_db']:.2f} dB  {run.frame_ms:.1f} ms a frame"
         )
         return run
+
+    def _beginning(self, run: Run) -> dict[str, Any]:
+        """The figures over the frames that every case has: those that compare step counts."""
+        judge = self._judges[True]
+        frames = min(judge.takes[0].frames, len(run.clips[0]))
+        clips = [clip[:frames] for clip in run.clips]
+        figures = score(judge, clips, 2)
+        kept = ("frames", "mouth_psnr_db", "sharpness_ratio", "change_ratio")
+        synced = ("opening_correlation", "opening_ratio", "error")
+        return {
+            **{name: figures[name] for name in kept},
+            **{name: figures["sync"][name] for name in synced},
+        }
 
 
 def _named(case: Case) -> dict[str, Any]:

@@ -1,8 +1,17 @@
-"""The page of `lipwire bench quality`."""
+"""The page of `lipwire bench quality`.
+
+    python -m benchmarks.quality.page quality.json --html quality.html --picture plots.png
+
+draws it again from a result that was kept, or the seams' and steps' plots as one picture.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.report import (
@@ -14,6 +23,8 @@ from benchmarks.report import (
     Section,
     Series,
     Table,
+    render_html,
+    save_plots,
 )
 
 TARGET: Final = 1.05  # boundary ratio in pinned, carry and causal
@@ -31,9 +42,10 @@ sees as a beat. Short clips leave it an error of some dB; compare it with the tr
 
 SYNC_TEXT: Final = """
 The mouth's opening is read off the generated pictures by a ridge that learnt this face from
-rendered truth; its own error on the scored truth is in the row "truth". Below stand the floors:
-the source left as it is, and the model hearing another speech. The opening's ratio is its spread
-over the truth's: a timid mouth correlates and looks dead.
+rendered truth; its own error is in the row of the truth. Over the whole takes stand the model in
+its own way and its floors: hearing another speech, and the source left as it is. Other rows are
+over fewer frames. The opening's ratio is its spread over the truth's: a timid mouth correlates
+and looks dead.
 """
 
 DISTANCE_TEXT: Final = """
@@ -52,8 +64,7 @@ def report_of(result: dict[str, Any], about: Circumstances) -> Report:
     """The page of what `command.measure` gives."""
     model, rows = result["model"], result["rows"]
     served = len(model["trained_timesteps"])
-    at_served = [row for row in rows if row["steps"] == served and not row["published"]]
-    usual = [row for row in at_served if row["start"] == "noise" and row["reference"] == "frame"]
+    usual = usual_rows(result)
     summary = (
         f"{model['name']} by {result['backend']}. The model was trained for {served} step"
         f"{'' if served == 1 else 's'} at timesteps {model['trained_timesteps']} and runs as "
@@ -74,6 +85,19 @@ def report_of(result: dict[str, Any], about: Circumstances) -> Report:
         *(f"Refused: {r['way']}, hop {r['hop']}: {r['why']}" for r in result["refused"]),
     ]
     return Report("Quality", about, sections, summary, notes)
+
+
+def usual_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that differ in mode and hop alone."""
+    served = len(result["model"]["trained_timesteps"])
+    return [
+        row
+        for row in result["rows"]
+        if row["steps"] == served
+        and not row["published"]
+        and row["start"] == "noise"
+        and row["reference"] == "frame"
+    ]
 
 
 def seam_blocks(rows: Sequence[dict[str, Any]], usual: Sequence[dict[str, Any]]) -> list[Block]:
@@ -137,7 +161,8 @@ def line_plot(usual: Sequence[dict[str, Any]]) -> LinePlot:
 
 def sync_table(rows: Sequence[dict[str, Any]], floors: dict[str, Any]) -> Table:
     """Every way and the floors."""
-    named = [(f"floor: {name.replace('_', ' ')}", None, None, row) for name, row in floors.items()]
+    named = [(f"whole takes: {name.replace('_', ' ')}", None, None, row)
+             for name, row in floors.items()]  # fmt: skip
     named += [(row["way"], row["hop"], row["steps"], row) for row in rows]
     return Table(
         ("way", "hop", "steps", "opening", "its ratio", "lag", "error", "by place, spread",
@@ -176,12 +201,15 @@ def step_blocks(rows: Sequence[dict[str, Any]]) -> list[Block]:
     held = [row for row in rows if row.get("to_many_steps") or row.get("to_upstream")]
     table = Table(
         ("way", "hop", "steps", "latents to 20", "mouth dB to 20", "latents to upstream",
-         "mouth dB to upstream"),
+         "mouth dB to upstream", "opening", "mouth dB to truth", "sharpness"),
         [
             (row["way"], row["hop"], row["steps"], *_distances(row.get("to_many_steps")),
-             *_distances(row.get("to_upstream")))
+             *_distances(row.get("to_upstream")), row["beginning"]["opening_correlation"],
+             row["beginning"]["mouth_psnr_db"], row["beginning"]["sharpness_ratio"])
             for row in held
         ],
+        f"the first {rows[0]['beginning']['frames']} frames of all takes, which every row has"
+        if rows else "",
     )  # fmt: skip
     blocks: list[Block] = [table] if held else []
     return [*blocks, steps_plot(rows, "opening_correlation"), steps_plot(rows, "mouth_psnr_db")]
@@ -193,13 +221,14 @@ def _distances(found: dict[str, Any] | None) -> tuple[float | None, float | None
 
 
 def steps_plot(rows: Sequence[dict[str, Any]], figure: str) -> LinePlot:
-    """A figure by step count, one line a way, at the hop where it has most step counts."""
+    """A figure of the frames that all have, by step count; one line a way, at the hop where it
+    has most step counts.
+    """
     series = []
     for way, own in _by_way([row for row in rows if not row["published"]]).items():
         by_hop: dict[int, dict[int, float]] = {}
         for row in own:
-            value = row["sync"][figure] if figure in row["sync"] else row[figure]
-            by_hop.setdefault(row["hop"], {})[row["steps"]] = value
+            by_hop.setdefault(row["hop"], {})[row["steps"]] = row["beginning"][figure]
         hop, points = max(by_hop.items(), key=lambda item: len(item[1]))
         if len(points) > 1:
             steps = sorted(points)
@@ -228,3 +257,31 @@ def drift_blocks(drift: dict[str, Any]) -> list[Block]:
     known = [(m, v) for m, v in zip(minutes, drift["sharpness"], strict=True) if v is not None]
     line = Series("sharpness", [m for m, _ in known], [v for _, v in known])
     return [table, LinePlot("Sharpness by minute", "minute", "over the truth's", [line])]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draws a kept result; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality.page",
+        description="Draw the page or a picture of a result of lipwire bench quality.",
+        epilog="example: python -m benchmarks.quality.page quality.json --picture plots.png",
+    )
+    parser.add_argument("result", type=Path, help="quality.json")
+    parser.add_argument("--html", type=Path, help="where to write the page")
+    parser.add_argument("--picture", type=Path, help="where to write the plots as PNG")
+    options = parser.parse_args(arguments)
+    result = json.loads(options.result.read_text(encoding="utf-8"))
+    if options.html is not None:
+        report = report_of(result, Circumstances(**result["circumstances"]))
+        options.html.write_text(render_html(report), encoding="utf-8")
+    if options.picture is not None:
+        usual = usual_rows(result)
+        steps = [
+            steps_plot(result["rows"], name) for name in ("opening_correlation", "mouth_psnr_db")
+        ]
+        save_plots(options.picture, [excess_plot(usual), line_plot(usual), *steps])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.quality import command
 from benchmarks.quality.drift import measure_drift
+from benchmarks.quality.page import main as page_main
 from benchmarks.quality.page import report_of
 from benchmarks.quality.plan import Choice
 from benchmarks.quality.runs import own_case
 from benchmarks.quality.scores import Judge
+from benchmarks.quality.torch_runs import TorchOpener
 from benchmarks.report import Circumstances, render_html
 from engine.errors import BackendError
 from engine.spec import ModelSpec
-from tests.tiny_models import TINY_SPEC
+from tests.tiny_models import TINY_SPEC, make_tiny_model
 from tests.toy_takes import ToyOpener, ToyRunner, toy_takes
 
 SMALL = Choice(("disjoint", "causal"), (4, 16), (1, 20), ("noise",), ("frame", "session"), (0,))
@@ -35,7 +38,7 @@ class Picky(ToyOpener):
 
 @pytest.fixture(autouse=True)
 def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "make_takes", lambda spec, frames: toy_takes(frames))
+    monkeypatch.setattr(command, "make_takes", lambda spec: toy_takes(201))
 
 
 def measured(opener: ToyOpener, choice: Choice = SMALL, **more: Any) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def test_a_flawless_model_has_no_seam_and_follows_the_sound_and_the_floors_do_no
     assert abs(row["hop_line_db"] - row["hop_line_truth_db"]) < 1.5
     assert row["change_ratio"] == pytest.approx(1.0, abs=0.05)
     floors = result["floors"]
+    assert floors["model"]["sync"]["opening_correlation"] > 0.99
     assert floors["truth"]["sync"]["opening_correlation"] > 0.99
     assert abs(floors["wrong_sound"]["sync"]["opening_correlation"]) < 0.4
     assert abs(floors["source"]["sync"]["opening_correlation"]) < 0.2
@@ -79,6 +83,8 @@ def test_distances_to_many_steps_and_to_upstream_stand_beside_the_rows() -> None
     assert row["to_many_steps"]["mouth_psnr_db"] > 99
     assert row["to_upstream"]["mouth_psnr_db"] > 99
     assert "to_many_steps" not in row_of(result, "disjoint", 4, 1)
+    beginnings = [row["beginning"]["frames"] for row in result["rows"]]
+    assert max(beginnings) - min(beginnings) < 2 * 16 and row["frames"] > max(beginnings)
 
 
 def test_ways_that_a_backend_refuses_are_listed_with_the_reason() -> None:
@@ -122,10 +128,40 @@ def test_a_stream_that_darkens_and_grows_shows_it_by_minute() -> None:
 def test_the_page_has_every_table_and_plot() -> None:
     result = measured(ToyOpener(), drift_seconds=60.0, against_upstream=True)
     page = render_html(report_of(result, ABOUT))
-    for title in ("Seams", "Sync", "Steps", "Drift", "upstream", "floor: wrong sound"):
+    for title in ("Seams", "Sync", "Steps", "Drift", "upstream", "whole takes: wrong sound"):
         assert title in page
     assert page.count("<svg") == 7
     assert "trained for 1 step at timesteps [999]" in page
+
+
+def test_a_kept_result_is_drawn_again(tmp_path: Path) -> None:
+    result = {"circumstances": ABOUT.to_dict(), **measured(ToyOpener())}
+    kept = tmp_path / "quality.json"
+    kept.write_text(json.dumps(result), encoding="utf-8")
+    html, picture = tmp_path / "again.html", tmp_path / "plots.png"
+    assert page_main([str(kept), "--html", str(html), "--picture", str(picture)]) == 0
+    assert html.read_text() == render_html(report_of(result, ABOUT))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_torch_runs_every_mode(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path / "model")
+    torch.set_num_threads(1)
+    choice = Choice(
+        ("disjoint", "pinned", "carry", "causal"), (4,), (1, 2), ("noise", "warm"),
+        ("frame", "session"), (0, 2),
+    )  # fmt: skip
+    opener = TorchOpener(tmp_path / "model", "cpu")
+    result = command.measure(opener, choice, seconds=1.0, short_seconds=1.0)
+    assert not result["refused"]
+    ways = {row["way"] for row in result["rows"]}
+    assert ways == {
+        "disjoint", "pinned", "carry", "carry, refresh 2", "causal", "causal, warm",
+        "causal, session reference",
+    }  # fmt: skip
+    causal, carry = (row_of(result, way, 4, 1) for way in ("causal", "carry"))
+    assert causal["seam"] == carry["seam"], "norms are per frame: the modes are one computation"
+    assert causal["seam"] != row_of(result, "disjoint", 4, 1)["seam"]
 
 
 def test_the_command_writes_json_and_page(
