@@ -99,3 +99,26 @@ class RowDecoder:
             )
         each = moments.repeat_interleave(frames // sessions, dim=0)
         return self._codec.decode(latents, RowWalk(self._codec.steps, self.plan, each))
+
+    def decode_hops(self, latents: Tensor) -> Tensor:
+        """The rows of the pictures of hops, with nothing carried between calls.
+
+        The frame in the middle of a hop is decoded whole and lends the others its moments, so
+        that none is further than half a hop from the frame that they are of.
+
+        Args:
+            latents: [b, h, C, s, s], scaled.
+
+        Returns:
+            [b, h, 3, rows, R], not clamped.
+        """
+        sessions, hop = latents.shape[:2]
+        middle = hop // 2
+        pictures, moments = self.decode_with_moments(latents[:, middle])
+        rows = pictures[:, None, :, self.rows.first : self.rows.end]
+        if hop == 1:
+            return rows
+        others = torch.cat([latents[:, :middle], latents[:, middle + 1 :]], dim=1)
+        strips = self.decode_rows(others.flatten(0, 1), moments)
+        strips = strips.reshape(sessions, hop - 1, *strips.shape[1:])
+        return torch.cat([strips[:, :middle], rows, strips[:, middle:]], dim=1)

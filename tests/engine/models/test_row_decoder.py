@@ -73,6 +73,20 @@ def test_sessions_in_one_batch_keep_to_their_own_moments(codec: KlCodec) -> None
         torch.testing.assert_close(together[frames], alone, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("hop", [1, 2, 3, 4])
+def test_a_hop_lends_itself_the_moments_of_its_middle(codec: KlCodec, hop: int) -> None:
+    decoder = RowDecoder(codec, Rows(40, 80, 96))
+    given = torch.stack([latents(hop, seed=5), latents(hop, seed=6) + 0.2])
+    strips = decoder.decode_hops(given)
+    assert strips.shape == (2, hop, 3, 40, 64)
+    moments = decoder.decode_with_moments(given[:, hop // 2])[1]
+    for session in (0, 1):
+        lent = decoder.decode_rows(given[session], moments[session : session + 1])
+        torch.testing.assert_close(strips[session], lent, rtol=0, atol=1e-11)
+        alone = decoder.decode_hops(given[session : session + 1])
+        torch.testing.assert_close(alone[0], strips[session], rtol=0, atol=1e-12)
+
+
 def test_single_precision_holds_to_its_rounding(codec: KlCodec) -> None:
     single = KlCodec(SMALL).eval().requires_grad_(False)
     single.load_state_dict(codec.state_dict())

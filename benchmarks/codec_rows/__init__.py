@@ -1,0 +1,1 @@
+"""How near a decode of some rows comes to a decode of the whole picture."""
