@@ -72,10 +72,11 @@ class PublishedModel:
         return (self.unet, self.codec, self.audio_encoder, *self.faces)
 
 
-# What follows from `python -m benchmarks.audio_features`: the least buffer and guard at which a
-# stream's features are as near to a recording's as those are to the same recording begun five
-# seconds later. The guard costs 40 ms of look-ahead, the tail none. The ten steps come to lie
-# 3.7 s after the table's first row, inside the clips of 5 to 10 s that LatentSync was trained on.
+# What follows from `python -m benchmarks.audio_features` (`docs/numerics.md`): the shortest
+# look-ahead, then buffer, at which context costs a stream's features no more than a recording's
+# vary by when it begins five seconds later. The guard is 40 ms of look-ahead, the tail none. The
+# ten steps come to lie 3.7 s after the table's first row, inside the clips of 5 to 10 s that
+# LatentSync was trained on.
 WHISPER_TINY = AudioSpec(
     positions=200, guard=2, tail=4, table_positions=1500, floor="running", log_floor=-8.0
 )
