@@ -24,7 +24,7 @@ from benchmarks.engine_cases import EXECUTIONS, MODES, Case, Stopwatch
 from benchmarks.engine_page import page, short_rows
 from benchmarks.engine_run import EngineRun, Plan
 from benchmarks.hop_flops import FlopCounter
-from benchmarks.measure import DTYPES, Deadline, memory_mb, pick_device, table
+from benchmarks.measure import DTYPES, Deadline, memory_readers, pick_device, table
 from benchmarks.report import write_report
 from benchmarks.stream_memory import stream_memory
 from benchmarks.synthetic import CODECS, SIZES, spec_of
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     written = write_report(options.out, "engine", figures, page(figures, run.about))
     sys.stdout.write(summary(figures))
     sys.stdout.write("".join(f"{path}\n" for path in written))
-    return 0
+    return 1 if figures["failed"] else 0
 
 
 def summary(figures: dict[str, Any]) -> str:
@@ -106,10 +106,13 @@ def summary(figures: dict[str, Any]) -> str:
         head = ("backend", "hop", "batch", "hop_ms", "hop_cpu_ms", "frame_ms", "relative")
         lines.append(table([{key: row[key] for key in head} for row in figures["backends"]]))
     for item in figures.get("stream", ()):
-        lines.append(
-            f"memory over {item['minutes']} minutes of stream, {item['backend']}: "
-            f"{item['start_mb']} to {item['end_mb']} MB, growth {item['growth_percent']} %\n"
-        )
+        lines += [
+            f"{memory['memory']} memory over {item['minutes']} minutes of stream, "
+            f"{item['backend']}: {memory['start_mb']} to {memory['end_mb']} MB, "
+            f"growth {memory['growth_percent']} %\n"
+            for memory in item["memories"]
+        ]
+    lines += [f"FAILED {what}\n" for what in figures["failed"]]
     if figures.get("skipped"):
         lines.append(f"no time for {len(figures['skipped'])} cases, which the JSON names\n")
     ceilings = figures["ceilings"]
@@ -215,7 +218,7 @@ def _compare_backends(
         ]
         if options.stream_minutes:
             first = next(iter(backends.values()))
-            memory = stream_memory(first, options.stream_minutes, 1, lambda: memory_mb(device))
+            memory = stream_memory(first, options.stream_minutes, 1, memory_readers(device))
             figures["stream"] = [*figures.get("stream", ()), asdict(memory)]
 
 

@@ -73,8 +73,18 @@ def page(figures: Mapping[str, Any], about: Circumstances) -> Report:
         sections.append(Section("Backends", text, [_table(rows)]))
     if figures.get("stream"):
         streams = figures["stream"]
-        lines = [Series(item["backend"], *zip(*item["readings"], strict=True)) for item in streams]
-        rows = [{k: v for k, v in item.items() if k != "readings"} for item in streams]
+        pairs = [(item, memory) for item in streams for memory in item["memories"]]
+        lines = [
+            Series(f"{item['backend']}, {memory['memory']}", *zip(*memory["readings"], strict=True))
+            for item, memory in pairs
+        ]
+        rows = [
+            {
+                **{key: value for key, value in item.items() if key != "memories"},
+                **{key: value for key, value in memory.items() if key != "readings"},
+            }
+            for item, memory in pairs
+        ]
         plot = LinePlot("Memory over the stream", "minute", "MB", lines, markers=False)
         sections.append(Section("Memory over a stream", "", [_table(rows), plot]))
     return Report(
@@ -84,7 +94,8 @@ def page(figures: Mapping[str, Any], about: Circumstances) -> Report:
         f"{figures['model']} at {figures['resolution']} px in {figures['precision']}. Ceilings "
         f"measured in this run: {reached} (a product of {ceilings['matrix']} rows), "
         f"{ceilings['gb_s']} GB/s (a copy, read and written).",
-        [f"no time for: {what}" for what in figures.get("skipped", ())],
+        [f"no time for: {what}" for what in figures.get("skipped", ())]
+        + [f"failed: {what}" for what in figures["failed"]],
     )
 
 

@@ -32,9 +32,10 @@ from benchmarks.measure import (
     Ceilings,
     Deadline,
     Figures,
+    device_name,
     exact_f32,
     measure_ceilings,
-    memory_mb,
+    memory_readers,
     time_call,
 )
 from benchmarks.report import here
@@ -80,7 +81,7 @@ class EngineRun:
 
     Attributes:
         figures: what the JSON file holds: ceilings, upstream, hops, stages, decoders, stream,
-            skipped.
+            failed, skipped.
     """
 
     def __init__(
@@ -90,8 +91,7 @@ class EngineRun:
         self._deadline = deadline
         exact_f32()
         device = plan.device
-        facts = f"{device}, {plan.precision}"
-        self.about = here(command[0], command[1:], facts)
+        self.about = here(command[0], command[1:], f"{device_name(device)}, {plan.precision}")
         self.figures = Figures(folder, name, self.about, device)
         self._specs: dict[CodecName, ModelSpec] = {}
         self._models: dict[CodecName, TorchModel] = {}
@@ -108,6 +108,7 @@ class EngineRun:
             precision=plan.precision,
             batches=sorted({case.batch for case in plan.cases}),
             ceilings=asdict(ceilings),
+            failed=[],
         )
         upstream = None
         if plan.upstream_steps is not None and self._deadline.allows("upstream"):
@@ -210,8 +211,13 @@ class EngineRun:
                     rounds=plan.rounds,
                     limit_s=plan.limit_s,
                 )
-        except (OutOfTime, torch.OutOfMemoryError) as error:
-            self._deadline.skipped.append(f"{case.label()}: {type(error).__name__}")
+        except OutOfTime:
+            self._deadline.skipped.append(case.label())
+            return None
+        except RuntimeError as error:  # no memory, or a compiler that gave up: the others go on
+            reason = str(error).strip().partition("\n")[0]
+            self.figures.data["failed"].append(f"{case.label()}: {type(error).__name__}: {reason}")
+            logger.warning("%s failed", case.label(), exc_info=error)
             return None
         finally:
             gc.collect()
@@ -259,7 +265,7 @@ class EngineRun:
             return
         backend = open_case(self._model(case.codec), self._spec(case.codec), case)
         memory = stream_memory(
-            backend, plan.stream_minutes, case.batch, lambda: memory_mb(plan.device)
+            backend, plan.stream_minutes, case.batch, memory_readers(plan.device)
         )
         self.figures.put(stream=[{**asdict(memory), "case": case.label()}])
 

@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for goal in reached:
         have = "not measured" if goal.reached is None else f"{goal.reached} ({goal.by})"
         sys.stdout.write(f"{goal.what}: {have}, wanted {goal.wanted}\n")
-    return 0
+    return 1 if figures["failed"] else 0
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from benchmarks.measure import (
     Ceilings,
     Deadline,
     Figures,
+    device_name,
     exact_f32,
     measure_ceilings,
     pick_device,
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     precision = options.precision or ("bf16" if device.type == "cuda" else "f32")
     spec = spec_of(options.size, options.resolution, options.codec)
     model = model_of(options.size, spec, device, precision)
-    about = here("python -m benchmarks.gpu_kernels", given, f"{device}, {precision}")
+    about = here("python -m benchmarks.gpu_kernels", given, f"{device_name(device)}, {precision}")
     figures = Figures(
         options.out,
         "gpu_kernels",

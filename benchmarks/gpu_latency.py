@@ -22,7 +22,15 @@ from typing import Any
 import torch
 
 from benchmarks.engine_cases import EXECUTIONS, MODES
-from benchmarks.measure import DTYPES, Deadline, Figures, exact_f32, pick_device, table
+from benchmarks.measure import (
+    DTYPES,
+    Deadline,
+    Figures,
+    device_name,
+    exact_f32,
+    pick_device,
+    table,
+)
 from benchmarks.report import LinePlot, Report, Section, Series, Table, here, write_report
 from benchmarks.synthetic import (
     CODECS,
@@ -98,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     codec: CodecName = options.codec or ("tiny" if options.size == "bundled" else "taesd")
     spec = spec_of(options.size, options.resolution, codec)
     model = model_of(options.size, spec, device, precision)
-    about = here("python -m benchmarks.gpu_latency", given, f"{device}, {precision}")
+    about = here("python -m benchmarks.gpu_latency", given, f"{device_name(device)}, {precision}")
     figures = Figures(
         options.out,
         "gpu_latency",

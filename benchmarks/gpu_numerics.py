@@ -26,7 +26,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Deadline, Figures, exact_f32, has_fp8, pick_device, table
+from benchmarks.measure import (
+    Deadline,
+    Figures,
+    device_name,
+    exact_f32,
+    has_fp8,
+    pick_device,
+    table,
+)
 from benchmarks.mode_distances import Clip, KeyAge, key_ages, mode_distances
 from benchmarks.precisions import PRECISIONS, Distance, components, in_precision
 from benchmarks.report import LinePlot, Report, Section, Series, Table, here, write_report
@@ -59,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = resolve_model(options.model)
         base, model = ModelSpec.read(folder), TorchModel.load(folder, device, "f32")
     way = way_of(base, mode="carry", steps=options.steps, hop=options.hop)
-    about = here("python -m benchmarks.gpu_numerics", given, f"{device}, f32 as the reference")
+    about = here(
+        "python -m benchmarks.gpu_numerics", given, f"{device_name(device)}, f32 as the reference"
+    )
     figures = Figures(
         options.out,
         "gpu_numerics",

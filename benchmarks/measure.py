@@ -27,9 +27,9 @@ FP8 = torch.float8_e4m3fn
 
 WARMUP_ROUNDS = 3
 CUDA_MATRIX = 8192  # rows of the matrix product that measures the ceiling
-CPU_MATRIX = 1024
+CPU_MATRIX = 512
 CUDA_COPY_BYTES = 1 << 31
-CPU_COPY_BYTES = 1 << 27
+CPU_COPY_BYTES = 1 << 26
 
 _PACKAGES = ("torch", "triton")
 
@@ -168,7 +168,9 @@ def measure_ceilings(device: torch.device) -> Ceilings:
         one = torch.ones((), device=device)
         a8, b8 = left.to(FP8), right.to(FP8).t()
         timing = time_call(
-            lambda: torch._scaled_mm(a8, b8, one, one, out_dtype=torch.bfloat16),
+            lambda: torch._scaled_mm(
+                a8, b8, one, one, out_dtype=torch.bfloat16, use_fast_accum=True
+            ),
             device,
             rounds=10,
         )
@@ -190,11 +192,24 @@ def count_flops(call: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
+def process_memory_mb() -> float:
+    """Memory of this process that is resident."""
+    return _status_kb("VmRSS") * 1.024e-3
+
+
 def memory_mb(device: torch.device) -> float:
     """Memory in use: allocated on a GPU, resident in this process otherwise."""
     if device.type == "cuda":
         return float(torch.cuda.memory_allocated(device)) / 1e6
-    return _status_kb("VmRSS") * 1.024e-3
+    return process_memory_mb()
+
+
+def memory_readers(device: torch.device) -> dict[str, Callable[[], float]]:
+    """Name of each memory that a run on the device uses -> its MB in use now."""
+    readers: dict[str, Callable[[], float]] = {"process": process_memory_mb}
+    if device.type == "cuda":
+        readers["device"] = lambda: memory_mb(device)
+    return readers
 
 
 def reset_peak(device: torch.device) -> None:
@@ -222,6 +237,11 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a person names it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def exact_f32() -> None:

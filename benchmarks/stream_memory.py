@@ -6,7 +6,7 @@ The stream is the one that serves calls, over a prepared avatar, fed as fast as 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from benchmarks.synthetic import synthetic_avatar, synthetic_speech
@@ -22,16 +22,41 @@ SPEECH_FRAMES = 250  # repeated
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """Readings of one memory over a stream.
+
+    Attributes:
+        memory: which: the process's, the device's.
+        start_mb: after the warm-up: the highest of the tenth that follows it.
+        end_mb: the highest of the last tenth.
+        growth_percent: of the end over the start.
+        readings: (minute of the stream, MB).
+    """
+
+    memory: str
+    start_mb: float
+    end_mb: float
+    growth_percent: float
+    readings: list[tuple[float, float]]
+
+    @classmethod
+    def of(cls, memory: str, readings: list[tuple[float, float]]) -> Growth:
+        """What the readings show."""
+        tenth = max(1, len(readings) // 10)
+        first = round(WARMUP_SHARE * len(readings))
+        start = max(mb for _, mb in readings[first : first + tenth])
+        end = max(mb for _, mb in readings[-tenth:])
+        return cls(memory, start, end, round(100.0 * (end / start - 1.0), 3), readings)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamMemory:
     """Memory over a stream.
 
     Attributes:
         minutes: of stream, each session.
         seconds: that they took.
-        start_mb: after the warm-up.
-        growth_percent: of the highest reading of the last tenth over the highest of the tenth
-            after the warm-up.
-        readings: (minute of the stream, MB).
+        hops: that went through the network, of all sessions.
     """
 
     backend: str
@@ -39,16 +64,18 @@ class StreamMemory:
     hop: int
     minutes: float
     seconds: float
-    start_mb: float
-    end_mb: float
-    growth_percent: float
-    readings: list[tuple[float, float]]
+    hops: int
+    memories: list[Growth]
 
 
 def stream_memory(
-    backend: Backend, minutes: float, sessions: int, read_mb: Callable[[], float]
+    backend: Backend, minutes: float, sessions: int, readers: Mapping[str, Callable[[], float]]
 ) -> StreamMemory:
-    """Streams so many minutes in each of so many sessions and reads the memory in use."""
+    """Streams so many minutes in each of so many sessions and reads the memory in use.
+
+    Args:
+        readers: name of a memory -> its MB in use now.
+    """
     hop = backend.spec.hop_frames
     avatar = synthetic_avatar(backend)
     scheduler = Scheduler(backend, max_batch=max(sessions, 1))
@@ -60,7 +87,7 @@ def stream_memory(
     chunk = hop * FRAME_SAMPLES
     pushes = max(SAMPLES, round(minutes * 60 * FPS / hop))
     every = pushes // SAMPLES
-    readings: list[tuple[float, float]] = []
+    readings: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
     began = time.perf_counter()
     for push in range(pushes):
         start = (push * chunk) % (len(speech) - chunk)
@@ -71,21 +98,16 @@ def stream_memory(
                 raise output.error
         if push % every == every - 1:
             minute = (push + 1) * hop / FPS / 60
-            readings.append((round(minute, 3), round(read_mb(), 2)))
-    tenth = max(1, len(readings) // 10)
-    first = round(WARMUP_SHARE * len(readings))
-    start_mb = max(mb for _, mb in readings[first : first + tenth])
-    end_mb = max(mb for _, mb in readings[-tenth:])
+            for name, read_mb in readers.items():
+                readings[name].append((round(minute, 3), round(read_mb(), 2)))
     return StreamMemory(
         backend=backend.name,
         sessions=sessions,
         hop=hop,
         minutes=round(pushes * hop / FPS / 60, 2),
         seconds=round(time.perf_counter() - began, 1),
-        start_mb=start_mb,
-        end_mb=end_mb,
-        growth_percent=round(100.0 * (end_mb / start_mb - 1.0), 3),
-        readings=readings,
+        hops=sum(stream.state.hops for stream in streams),
+        memories=[Growth.of(name, found) for name, found in readings.items()],
     )
 
 

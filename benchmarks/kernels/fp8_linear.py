@@ -43,7 +43,12 @@ class Fp8Linear(nn.Module):
         values, scale = scaled_rows(rows)
         if self._real:
             out = torch._scaled_mm(
-                values, self.weight.t(), scale, self.scale.t(), out_dtype=torch.bfloat16
+                values,
+                self.weight.t(),
+                scale,
+                self.scale.t(),
+                out_dtype=torch.bfloat16,
+                use_fast_accum=True,
             ).to(x.dtype)
         else:
             out = (values.float() @ self.weight.float().t() * scale * self.scale.t()).to(x.dtype)

@@ -8,8 +8,8 @@ import triton.language as tl
 from torch import Tensor
 
 # Elements of a program's tile [pixels, frames, head width], and its warps. Keys and values live in
-# registers: 2 x 4 bytes x 8192 / 256 threads = 256 bytes a thread. Compiled for sm_90 that takes
-# 98 to 172 registers and spills nothing; which of these is fastest, a GPU has to say.
+# registers: 2 x 4 bytes x 8192 / 256 threads = 256 bytes a thread. Compiled for sm_90a none spills
+# (`benchmarks.kernels.compile_check`); which is fastest, a GPU has to say.
 TILES = ((8192, 8), (8192, 4), (4096, 4), (2048, 4))
 
 
