@@ -83,14 +83,15 @@ class CameraSource:
             return self._shown
         assert self._shown is not None  # `start_frame` came with the first picture
         # Shown again, it continues itself.
-        return SourceFrame(self._shown.picture, self._shown.affine)
+        return SourceFrame(self._shown.picture, self._shown.affine, closed=self._shown.closed)
 
     def _track(self, picture: Picture) -> SourceFrame:
-        tracked = self._tracker.update(picture.luma)
-        if self._smoothing is not None and (tracked.cut or tracked.face is None):
+        tracked = self._tracker.update(picture)
+        cut = tracked.cut or tracked.stranger
+        if self._smoothing is not None and (cut or tracked.face is None):
             self._smoothing.reset()
         if tracked.face is None:
-            return SourceFrame(picture, None, cut=tracked.cut)
+            return SourceFrame(picture, None, cut=cut, closed=tracked.closed)
         affine = align_affine(tracked.face.points, self._spec.face, self._smoothing)
         square = square_affine(affine, self._spec.face, self._spec.resolution)
-        return SourceFrame(picture, square, cut=tracked.cut)
+        return SourceFrame(picture, square, cut=cut, closed=tracked.closed)

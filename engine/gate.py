@@ -1,17 +1,24 @@
 """How much generated mouth each frame shows.
 
 Two questions decide: is there speech (avatar mode: the clip's own frames are
-the resting mouth and need no inference) and is there a face (live mode). Each
-answer moves a fade a step a frame, so the mouth never jumps.
+the resting mouth and need no inference) and is there a face whose mouth can be
+seen (live mode; `engine.face.track` answers). Each answer moves a fade a step a
+frame, so the mouth never jumps.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from engine.media import F32, FRAME_SAMPLES, SAMPLE_RATE_HZ
+
+FaceClosed = Literal["no_face", "profile", "occluded", "cut"]
+"""Why a face's generated mouth is not shown: there is none, it is turned away, something is
+before it, or the scene is new and its face not found yet."""
+ClosedReason = Literal[FaceClosed, "silence"]
 
 BLOCK_SAMPLES = 160  # 10 ms
 BLOCKS_PER_FRAME = FRAME_SAMPLES // BLOCK_SAMPLES

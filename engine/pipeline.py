@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.backends.base import Backend, HopInput, SessionState
 from engine.face.paste_back import PasteMask, crop_face, paste_crop
+from engine.gate import FaceClosed
 from engine.media import F32, U8, Picture
 from engine.windows import WindowPlan
 
@@ -27,7 +28,8 @@ class SourceFrame:
         affine: float32 [2, 3] from picture to network pixels; None: no face.
         masked_latents, ref_latents: float32 [C, s, s] where they are prepared; None:
             the crop must be encoded.
-        cut: the picture does not continue the one before it.
+        cut: the picture does not continue the one before it, or shows another person.
+        closed: why no generated mouth may be shown, though there may be a face; None: it may.
     """
 
     picture: Picture
@@ -35,6 +37,7 @@ class SourceFrame:
     masked_latents: F32 | None = None
     ref_latents: F32 | None = None
     cut: bool = False
+    closed: FaceClosed | None = None
 
 
 class FaceSource(Protocol):

@@ -7,6 +7,7 @@ scheduler; rendering a file and serving a call feed the same object.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,9 +17,9 @@ from engine.backends.base import Backend, SessionState
 from engine.errors import AudioFormatError, ConfigError, StreamClosed, StreamError
 from engine.face.mask import paste_weights
 from engine.face.paste_back import PasteMask, paste_crop
-from engine.gate import Fade, SpeechActivity
+from engine.gate import ClosedReason, Fade, SpeechActivity
 from engine.media import F32, FRAME_SAMPLES, SAMPLE_RATE_HZ, U8, Picture, RenderedFrame
-from engine.pipeline import FaceSource, PendingHop, paste_hop
+from engine.pipeline import FaceSource, PendingHop, SourceFrame, paste_hop
 from engine.windows import WindowPlan, due_sample, frames_of, plan_window
 
 WAITING_FRAMES = 25  # sound kept while a camera has sent nothing
@@ -74,6 +75,7 @@ class StreamState:
         last_crop, last_affine: the newest generated mouth and face, for fading out.
         finished: frames that wait to be collected.
         hops, late_hops: made through the network, dropped because late.
+        closed_frames: frames whose mouth was not generated or faded out, by reason.
     """
 
     features: FeatureStream
@@ -92,6 +94,7 @@ class StreamState:
     finished: list[RenderedFrame] = field(default_factory=list)
     hops: int = 0
     late_hops: int = 0
+    closed_frames: Counter[ClosedReason] = field(default_factory=Counter)
 
 
 class Stream:
@@ -306,8 +309,10 @@ class Stream:
         factors: list[float] = []
         affines: list[F32 | None] = []
         for index, source in enumerate(sources):
-            opened = source.affine is not None and index >= cut and self._wanted(plan.new[index])
-            factor = state.fade.step(opened)
+            closed = self._closed(source, plan.new[index], before_cut=index < cut)
+            if closed is not None:
+                state.closed_frames[closed] += 1
+            factor = state.fade.step(closed is None)
             if index < cut:
                 affines.append(None)
             elif source.affine is not None:
@@ -361,8 +366,19 @@ class Stream:
                 state.origin_frame = state.next_frame
         return self._started
 
-    def _wanted(self, frame: int) -> bool:
-        return not self.source.rests_in_silence or self.state.activity.speaking(frame)
+    def _closed(
+        self, source: SourceFrame, frame: int, *, before_cut: bool = False
+    ) -> ClosedReason | None:
+        """Why the frame's generated mouth is on its way out; None: it is shown."""
+        if before_cut:
+            return "cut"
+        if source.closed is not None:
+            return source.closed
+        if source.affine is None:
+            return "no_face"
+        if self.source.rests_in_silence and not self.state.activity.speaking(frame):
+            return "silence"
+        return None
 
     def _extend(self, samples: F32) -> None:
         state = self.state

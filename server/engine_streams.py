@@ -15,7 +15,8 @@ from engine.backends.select import open_backend
 from engine.camera import CameraSource
 from engine.checkpoints import resolve_model
 from engine.errors import AvatarError, ConfigError
-from engine.face.detect import HaarDetector
+from engine.face.budget import DetectorBudget
+from engine.face.detect import open_detector
 from engine.face.track import FaceTracker
 from engine.media import F32, FRAME_SAMPLES, SAMPLE_RATE_HZ, Picture, RenderedFrame
 from engine.pipeline import FaceSource
@@ -40,6 +41,9 @@ class StreamsCore:
         folder, run = resolve_model(settings.model), settings.run
         chosen = run.applied(ModelSpec.read(folder))
         self._backend: Backend = open_backend(folder, settings.backend, run.precision, chosen)
+        # Shared by all sessions: it keeps nothing of their pictures, and they are run in turn.
+        self._detector = open_detector(folder)
+        self._budget = DetectorBudget()
         spec = self._backend.spec
         self._hop_frames = settings.hop_frames or spec.hop_frames
         if self._hop_frames > spec.window_frames:
@@ -76,7 +80,8 @@ class StreamsCore:
         if request.mode == "avatar":
             source = AvatarSource(self._avatar(request.avatar or ""))
         else:
-            source = CameraSource(spec, FaceTracker(HaarDetector()), realtime=True)
+            tracker = FaceTracker(self._detector, self._budget)
+            source = CameraSource(spec, tracker, realtime=True)
         options = StreamOptions(hop_frames=self._hop_frames, seed=request.seed)
         stream = Stream(self._backend, source, options)
         stream.interrupt(request.generation)

@@ -25,7 +25,7 @@ from engine.backends.select import open_backend
 from engine.camera import CameraSource
 from engine.checkpoints import resolve_model
 from engine.errors import MediaError
-from engine.face.detect import HaarDetector
+from engine.face.detect import open_detector
 from engine.face.track import FaceTracker
 from engine.media import FPS, FRAME_SAMPLES, Picture
 from engine.pipeline import FaceSource
@@ -86,14 +86,18 @@ def avatar_input(folder: Path, backend: Backend) -> RenderInput:
     return RenderInput(AvatarSource(prepared), first.width, first.height)
 
 
-def video_input(path: Path, backend: Backend) -> RenderInput:
+def video_input(path: Path, backend: Backend, model_dir: Path | None = None) -> RenderInput:
     """The largest face of a video, which runs there and back where the speech is longer.
+
+    Args:
+        model_dir: the model's folder, where better face detectors may lie.
 
     Raises:
         MediaError: the file cannot be used.
     """
     video = VideoFile(path)
-    source = CameraSource(backend.spec, FaceTracker(HaarDetector()), realtime=False)
+    tracker = FaceTracker(open_detector(model_dir))
+    source = CameraSource(backend.spec, tracker, realtime=False)
     return RenderInput(source, video.info.width, video.info.height, video.there_and_back())
 
 
@@ -197,7 +201,7 @@ def run_render(args: argparse.Namespace) -> int:
     spec = run.applied(ModelSpec.read(folder))
     backend = open_backend(folder, args.backend or settings.backend, run.precision, spec)
     if args.video is not None:
-        chosen = video_input(args.video, backend)
+        chosen = video_input(args.video, backend, folder)
     else:
         clip = Path(args.avatar)
         if not (clip / "avatar.json").is_file():

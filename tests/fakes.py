@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from engine.avatar import Avatar, PreparedAvatar
 from engine.backends.base import HopInput
+from engine.gate import FaceClosed
 from engine.media import F32, FRAME_SAMPLES, U8, Picture
 from engine.pipeline import SourceFrame
 from engine.spec import AudioSpec, CodecSpec, FaceSpec, ModelSpec, UNetSpec
@@ -135,14 +136,25 @@ def fake_avatar(frames: int = 10) -> PreparedAvatar:
 
 
 class FakeCamera:
-    """A camera whose pictures all have come; a face is where `faces` says so."""
+    """A camera whose pictures all have come; a face is where `faces` says so.
+
+    Attributes:
+        closed: why the mouth of a frame must not be shown.
+    """
 
     rests_in_silence = False
 
-    def __init__(self, frames: int, faces: Sequence[bool], cuts: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        frames: int,
+        faces: Sequence[bool],
+        cuts: Sequence[int] = (),
+        closed: Mapping[int, FaceClosed] | None = None,
+    ) -> None:
         self.frames = frames
         self.faces = faces
         self.cuts = cuts
+        self.closed = closed or {}
         self.first: int | None = 0
 
     def start_frame(self) -> int | None:
@@ -154,9 +166,16 @@ class FakeCamera:
     def take(self, frames: range) -> list[SourceFrame]:
         taken = []
         for frame in frames:
-            index = min(frame, self.frames - 1)
+            index = min(frame, len(self.faces) - 1)
             affine = fake_affine() if self.faces[index] else None
-            taken.append(SourceFrame(grey_picture(100), affine, cut=frame in self.cuts))
+            taken.append(
+                SourceFrame(
+                    grey_picture(100),
+                    affine,
+                    cut=frame in self.cuts,
+                    closed=self.closed.get(index),
+                )
+            )
         return taken
 
     def push(self, picture: Picture, pts_samples: int) -> None:

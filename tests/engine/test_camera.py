@@ -9,13 +9,21 @@ from engine.camera import QUEUE_PICTURES, CameraSource
 from engine.errors import StreamError
 from engine.face.detect import DetectedFace, FaceBox
 from engine.face.track import FaceTracker
-from engine.media import FRAME_SAMPLES, U8
+from engine.media import FRAME_SAMPLES, Picture
 from tests.fakes import FAKE_SPEC, grey_picture
 
 
 class NoFaces:
-    def find(self, luma: U8, near: FaceBox | None = None) -> DetectedFace | None:
-        return None
+    parts = 1
+
+    def search(self, picture: Picture, part: int) -> list[DetectedFace]:
+        return []
+
+    def search_near(self, picture: Picture, near: FaceBox) -> list[DetectedFace]:
+        return []
+
+    def cost(self, picture: Picture, part: int | None) -> int:
+        return 1
 
 
 def _camera(*, realtime: bool = False) -> CameraSource:
