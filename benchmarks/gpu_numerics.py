@@ -38,7 +38,7 @@ from benchmarks.measure import (
 from benchmarks.mode_distances import Clip, KeyAge, key_ages, mode_distances
 from benchmarks.precisions import PRECISIONS, Distance, components, in_precision
 from benchmarks.report import LinePlot, Report, Section, Series, Table, here, write_report
-from benchmarks.synthetic import SIZES, model_of, spec_of, way_of
+from benchmarks.synthetic import CODECS, SIZES, model_of, spec_of, way_of
 from engine.backends.base import HopInput
 from engine.backends.torch_backend import TorchBackend
 from engine.checkpoints import resolve_model
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     exact_f32()
     device = pick_device(options.device)
     if options.model is None:
-        base = spec_of(options.size, options.resolution)
+        base = spec_of(options.size, options.resolution, options.codec)
         model = model_of(options.size, base, device, "f32")
     else:
         folder = resolve_model(options.model)
@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", choices=SIZES, default="published", help="tiny to test the command on a CPU")
     add("--model", help="name or folder of a model with weights, instead of a size")
     add("--resolution", type=int, help="pixels of the face crop (the size's own)")
+    add("--codec", choices=CODECS, help="picture codec (the size's own: kl)")
     add("--device", default="auto", help="cpu, cuda or auto (auto)")
     add("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     add("--steps", type=int, default=2, help="denoising steps (2)")

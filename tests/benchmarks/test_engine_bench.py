@@ -184,6 +184,7 @@ def test_entry_1_has_every_case_it_promises() -> None:
 
 
 def test_entry_1_runs_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_engine, "MODES", ("carry",))
     monkeypatch.setattr(gpu_engine, "STEPS", (2,))
     monkeypatch.setattr(gpu_engine, "CODECS", ("tiny",))
     monkeypatch.setattr(gpu_engine, "ROWS_CODEC", "kl-rows")

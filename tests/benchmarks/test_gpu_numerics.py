@@ -107,7 +107,7 @@ def test_a_refresh_at_every_hop_is_pinned(way: ModelSpec, model: TorchModel) -> 
 
 def test_entry_3_runs_small_and_ranks_the_formats(tmp_path: Path) -> None:
     arguments = ["--size", "tiny", "--resolution", "32", "--device", "cpu", "--out", str(tmp_path)]
-    arguments += ["--steps", "1", "--hops", "3", "--frames", "32"]
+    arguments += ["--codec", "tiny", "--steps", "1", "--hops", "3", "--frames", "32"]
     assert gpu_numerics.main(arguments) == 0
     figures = json.loads((tmp_path / "gpu_numerics.json").read_text(encoding="utf-8"))
     relative = {(r["component"], r["precision"]): r["relative"] for r in figures["components"]}
