@@ -265,7 +265,7 @@ def measure_stages(
                 for stage in ("audio", "unet", "decode"):
                     samples[stage].append(stages.get(stage, 0.0))
                 samples["rest"].append(whole - sum(stages.values()))
-                samples["hop"].append(whole)
+                samples["hop_ms"].append(whole)
                 samples["encode_twice"].append(encode)
     median = {stage: round(float(np.median(values)), 3) for stage, values in samples.items()}
     return {
