@@ -10,6 +10,7 @@ size. JSON and a picture of the differences go to benchmarks/results.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
 import math
@@ -30,6 +31,7 @@ from benchmarks.codec_rows.measure import (
     Difference,
     FrozenWalk,
     NaiveWalk,
+    UnmovedWalk,
     middle_of_hop,
     worst,
 )
@@ -41,13 +43,15 @@ from benchmarks.codec_rows.small_vae import (
 )
 from benchmarks.codec_rows.talking_faces import NAMES, as_network_sees, talking_crops
 from benchmarks.report import here
+from engine.checkpoints import load_codec
+from engine.errors import ModelError
 from engine.face.align import latentsync_face
 from engine.face.mask import paste_weights
 from engine.models.decode_rows import Rows
 from engine.models.kl_vae import KlCodec
 from engine.models.row_decoder import RowDecoder
 from engine.models.taesd import TaesdCodec
-from engine.spec import CodecSpec
+from engine.spec import CodecSpec, ModelSpec
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +71,8 @@ def main() -> None:
     parser.add_argument("--train-s", type=float, default=180.0, help="CPU time of the training")
     parser.add_argument("--frames", type=int, default=84, help="of each avatar's clip")
     parser.add_argument("--weights", type=Path, help="a codec: read, or kept there if absent")
+    parser.add_argument("--model", type=Path, help="a folder whose KL codec is measured instead")
+    parser.add_argument("--device", default="cpu", help="where --model's codec runs")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -74,15 +80,18 @@ def main() -> None:
     command = "python -m benchmarks.codec_rows"
     result: dict[str, Any] = {"circumstances": asdict(here(command, sys.argv[1:]))}
     result["gflop_a_frame"] = flops()
-    codec, about = small_vae(given.weights, given.train_s)
+    if given.model is None:
+        codec, about = small_vae(given.weights, given.train_s)
+    else:
+        codec, about = of_model(given.model, given.device)
     with torch.no_grad():
         result["random_weights"] = random_weights()
         crops = {name: talking_crops(name, RESOLUTION, given.frames, SEED) for name in NAMES}
-        pictures = {name: as_network_sees(own) for name, own in crops.items()}
+        pictures = {name: as_network_sees(own).to(given.device) for name, own in crops.items()}
         clips = {name: clip_of(codec, own) for name, own in pictures.items()}
         errors = [((clips[name].pictures - pictures[name]) ** 2).mean() for name in NAMES]
-        about["psnr_db"] = round(10.0 * math.log10(4.0 / float(sum(errors) / len(errors))), 2)
-        result["small_vae"] = about
+        psnr_db = 10.0 * math.log10(4.0 / float(sum(errors) / len(errors)))
+        result["codec"] = {**about, "psnr_db": round(psnr_db, 2)}
         result["levels_from_the_whole"], shown = by_moments(clips)
         result["levels_by_whole_levels"] = by_whole_levels(clips)
         result["levels_by_norm"] = by_norm(clips)
@@ -122,18 +131,29 @@ def flops() -> dict[str, Any]:
     return counts
 
 
-def small_vae(path: Path | None, seconds: float) -> tuple[KlCodec, dict[str, Any]]:
+def small_vae(path: Path | None, seconds: float) -> tuple[KlCodec, dict[str, str]]:
     """The trained codec, and how it came about."""
-    about: dict[str, Any] = {"block_out_channels": SMALL.block_out_channels}
     if path is not None and path.is_file():
-        codec = load_small_vae(path)
-    else:
-        crops = [talking_crops(name, RESOLUTION, TRAINING_FRAMES, TRAINING_SEED) for name in NAMES]
-        codec, steps = train_small_vae(as_network_sees(np.concatenate(crops)), seconds)
-        about |= {"cpu_s": seconds, "steps": steps}
-        if path is not None:
-            save_small_vae(codec, path)
-    return codec, about
+        return load_small_vae(path)
+    crops = [talking_crops(name, RESOLUTION, TRAINING_FRAMES, TRAINING_SEED) for name in NAMES]
+    codec, steps = train_small_vae(as_network_sees(np.concatenate(crops)), seconds)
+    about = {"widths": str(SMALL.block_out_channels), "cpu_s": str(seconds), "steps": str(steps)}
+    if path is not None:
+        save_small_vae(codec, path, about)
+    return codec.to(memory_format=torch.contiguous_format), about  # type: ignore[call-overload]
+
+
+def of_model(folder: Path, device: str) -> tuple[KlCodec, dict[str, str]]:
+    """The codec of a model folder.
+
+    Raises:
+        ModelError: it is not a KL codec with its own decoder, or cannot be loaded.
+    """
+    spec = ModelSpec.read(folder)
+    codec = load_codec(folder, spec, device)
+    if not isinstance(codec, KlCodec):
+        raise ModelError(f"{folder}: expected a KL codec with its own decoder")
+    return codec, {"model": spec.name, "device": device}
 
 
 def random_weights() -> dict[str, Any]:
@@ -153,7 +173,7 @@ def clip_of(codec: KlCodec, pictures: Tensor) -> Clip:
     """The clip of pictures [n, 3, R, R] as the codec gives them back."""
     latents = torch.cat([codec.encode(part) for part in torch.split(pictures, 8)])
     weights = torch.from_numpy(paste_weights(latentsync_face(RESOLUTION), RESOLUTION))
-    return Clip(codec, latents, weights)
+    return Clip(codec, latents, weights.to(pictures.device))
 
 
 def by_moments(clips: dict[str, Clip]) -> tuple[dict[str, Any], Any]:
@@ -175,7 +195,7 @@ def by_moments(clips: dict[str, Clip]) -> tuple[dict[str, Any], Any]:
             canvas[:, rows.first : rows.end] = AMPLIFIED * own[variant][1][frame]
             row.append(canvas)
         shown.append(torch.cat(row, dim=2))
-    stacked = torch.cat(shown, dim=1).clamp(0.0, 255.0).byte().permute(1, 2, 0).numpy()
+    stacked = torch.cat(shown, dim=1).clamp(0.0, 255.0).byte().permute(1, 2, 0).cpu().numpy()
     small = cv2.resize(stacked, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
     return {key: _rounded(one) for key, one in found.items()}, small[:, :, ::-1]
 
@@ -193,6 +213,9 @@ def _variants(clip: Clip) -> dict[str, tuple[Difference, Tensor]]:
         variants[f"middle of a hop of {hop}"] = clip.difference(
             frames, own[middle_of_hop(frames, hop)]
         )
+    variants["middle of a hop of 4, unmoved"] = clip.difference(
+        frames, own[middle_of_hop(frames, 4)], UnmovedWalk
+    )
     for age in AGES:
         variants[f"held for {age} frames"] = clip.difference(
             frames, own[[frame - age for frame in frames]]
@@ -202,6 +225,7 @@ def _variants(clip: Clip) -> dict[str, tuple[Difference, Tensor]]:
     dark = clip.codec.encode(0.8 * (clip.pictures[frames] + 1.0) - 1.0)
     moments = torch.cat([clip.decoder.decode_with_moments(one)[1] for one in torch.split(dark, 1)])
     variants["own, of light dimmed by a fifth"] = clip.difference(frames, moments)
+    variants["the same, unmoved"] = clip.difference(frames, moments, UnmovedWalk)
     held = clip.whole_moments(frame - 4 for frame in frames)
     variants["the whole's, held for 4 frames"] = clip.difference(frames, held, FrozenWalk)
     variants["the inside's for all"] = clip.difference(frames, own[frames], NaiveWalk)
@@ -245,8 +269,7 @@ def in_bf16(clips: dict[str, Clip]) -> dict[str, Any]:
     off_rows: list[Tensor] = []
     apart: list[Tensor] = []
     for clip in clips.values():
-        half = KlCodec(SMALL).to(torch.bfloat16).eval()
-        half.load_state_dict(clip.codec.state_dict())
+        half = copy.deepcopy(clip.codec).to(torch.bfloat16)
         rows = clip.decoder.rows
         decoder = RowDecoder(half, rows)
         frames = slice(50, 54)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from engine.models.decode_rows import Rows
@@ -25,14 +26,16 @@ class Difference:
         rows_mean: mean in them.
         frame_median: median over frames of each frame's largest.
         pasted_max: largest after weighting with the paste mask, that is in the final picture.
-        edge_max: largest in the first and last row shown.
+        seam_max: largest step that it adds between neighbours where the mask fades out.
+        under_one: share of frames whose final picture is nowhere off by a level.
     """
 
     rows_max: float
     rows_mean: float
     frame_median: float
     pasted_max: float
-    edge_max: float
+    seam_max: float
+    under_one: float
 
 
 class FrozenWalk(RowWalk):
@@ -44,6 +47,13 @@ class FrozenWalk(RowWalk):
             return super().norm(module, x)
         self._at += 1
         return normalised(module, x, moments)
+
+
+class UnmovedWalk(RowWalk):
+    """Takes the moments of the rows left out as they were."""
+
+    def outside(self, inside: Tensor, noted: Tensor, eps: float) -> Tensor:
+        return noted[:, 2:]
 
 
 class NaiveWalk(RowWalk):
@@ -69,15 +79,17 @@ class Clip:
     """One clip, decoded whole, to hold decodes of its rows against.
 
     Attributes:
-        moments: [n, norms, 2, groups] of the rows left out of each frame.
+        moments: [n, norms, 4, groups] of each frame.
         pictures: [n, 3, R, R], clamped.
+        fading: [R, R] the largest step of the paste weights to a neighbour.
     """
 
     def __init__(
         self, codec: KlCodec, latents: Tensor, weights: Tensor, whole_levels: int = 1
     ) -> None:
         self.codec, self.latents, self.weights = codec, latents, weights
-        self.decoder = RowDecoder(codec, Rows.shown(weights.numpy()), whole_levels)
+        self.fading = steepest(weights)
+        self.decoder = RowDecoder(codec, Rows.shown(weights.cpu().numpy()), whole_levels)
         pictures, moments = [], []
         for frame in torch.split(latents, 1):
             picture, own = self.decoder.decode_with_moments(frame)
@@ -101,7 +113,7 @@ class Clip:
         """The rows of these frames, clamped.
 
         Args:
-            moments: [frames, norms, 2, groups].
+            moments: [frames, norms, 4, groups], or 2 of a `FrozenWalk`.
         """
         steps, plan = self.codec.steps, self.decoder.plan
         made = [
@@ -124,9 +136,17 @@ class Clip:
             rows_mean=float(off.mean()),
             frame_median=float(by_frame.median()),
             pasted_max=float(pasted.max()),
-            edge_max=float(off[:, :, [0, -1]].max()),
+            seam_max=float((off * self.fading[rows.first : rows.end]).max()),
+            under_one=float((pasted.amax(dim=(1, 2, 3)) < 1.0).float().mean()),
         )
         return summary, off
+
+
+def steepest(weights: Tensor) -> Tensor:
+    """[R, R] the largest difference between a weight and its four neighbours, 0 beyond the edge."""
+    framed = F.pad(weights, (1, 1, 1, 1))
+    around = (framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:])
+    return torch.stack([(weights - one).abs() for one in around]).amax(dim=0)
 
 
 def middle_of_hop(frames: Iterable[int], hop: int) -> list[int]:
@@ -135,7 +155,7 @@ def middle_of_hop(frames: Iterable[int], hop: int) -> list[int]:
 
 
 def worst(differences: Iterable[Difference]) -> Difference:
-    """The largest of every measure but the mean, which is averaged."""
+    """The largest of every measure; means and shares are averaged."""
     every = list(differences)
 
     def largest(of: Callable[[Difference], float]) -> float:
@@ -146,5 +166,6 @@ def worst(differences: Iterable[Difference]) -> Difference:
         rows_mean=sum(one.rows_mean for one in every) / len(every),
         frame_median=largest(lambda one: one.frame_median),
         pasted_max=largest(lambda one: one.pasted_max),
-        edge_max=largest(lambda one: one.edge_max),
+        seam_max=largest(lambda one: one.seam_max),
+        under_one=sum(one.under_one for one in every) / len(every),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -56,15 +57,18 @@ def train_small_vae(pictures: Tensor, seconds: float, seed: int = 0) -> tuple[Kl
     return codec.eval().requires_grad_(False), steps
 
 
-def load_small_vae(path: Path) -> KlCodec:
-    """A codec that `save_small_vae` wrote."""
+def load_small_vae(path: Path) -> tuple[KlCodec, dict[str, str]]:
+    """A codec that `save_small_vae` wrote, and what was told about it."""
     codec = KlCodec(SMALL)
     codec.load_state_dict(load_file(path))
-    return codec.eval().requires_grad_(False)
+    with safe_open(path, framework="pt") as file:
+        about: dict[str, str] = file.metadata()
+    return codec.eval().requires_grad_(False), about
 
 
-def save_small_vae(codec: KlCodec, path: Path) -> None:
-    save_file({key: value.contiguous() for key, value in codec.state_dict().items()}, path)
+def save_small_vae(codec: KlCodec, path: Path, about: dict[str, str]) -> None:
+    weights = {key: value.contiguous() for key, value in codec.state_dict().items()}
+    save_file(weights, path, metadata=about)
 
 
 def _windows(pictures: Tensor, count: int, *, whole: bool) -> Tensor:

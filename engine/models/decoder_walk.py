@@ -6,8 +6,9 @@ neighbouring rows: `WHOLE` runs them plainly, `RowWalk` runs a plan of
 `RowWalk` needs to know of the rows that it leaves out.
 
 Group norms pool over the picture, of which a `RowWalk` holds a part. The
-moments of the other rows come from outside and are combined by pixel counts,
-which is exact where they are this frame's own.
+moments of the other rows come from an earlier frame, moved by as much as those of
+the rows at hand have moved since, and are combined by pixel counts. That is
+exact where the frame is this one.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ WHOLE = WholeWalk()
 
 
 class RecordingWalk(WholeWalk):
-    """All rows; notes the moments of those that a plan leaves out.
+    """All rows; notes the moments of those that a plan holds and of those that it leaves out.
 
     Attributes:
-        moments: per cut norm, [n, 2, groups] mean and variance, float32 at least.
+        moments: per cut norm, [n, 4, groups], float32 at least: mean and variance of the rows
+            held, then of the others.
     """
 
     def __init__(self, steps: Sequence[Step], plan: Sequence[Rows]) -> None:
@@ -67,7 +69,9 @@ class RecordingWalk(WholeWalk):
         self._norms += 1
         if not rows.whole:
             outside = torch.cat([x[:, :, : rows.first], x[:, :, rows.end :]], dim=2)
-            self.moments.append(group_moments(outside, module.num_groups))
+            parts = (x[:, :, rows.first : rows.end], outside)
+            both = [group_moments(part, module.num_groups) for part in parts]
+            self.moments.append(torch.cat(both, dim=1))
         return super().norm(module, x)
 
 
@@ -78,7 +82,8 @@ class RowWalk(WholeWalk):
         """A walk that runs once.
 
         Args:
-            moments: [n, norms, 2, groups] of the rows left out, a norm for each of `cut_norms`.
+            moments: [n, norms, 4, groups] as `RecordingWalk` notes them, a norm for each of
+                `cut_norms`.
         """
         self._plan = plan
         self._moments = dict(zip(cut_norms(steps, plan), moments.unbind(1), strict=True))
@@ -91,12 +96,26 @@ class RowWalk(WholeWalk):
         return rows_of(x, self._plan[mark], self._plan[self._at])
 
     def norm(self, module: nn.GroupNorm, x: Tensor) -> Tensor:
-        rows, outside = self._plan[self._at], self._moments.get(self._at)
+        rows, noted = self._plan[self._at], self._moments.get(self._at)
         self._at += 1
-        if outside is None:
+        if noted is None:
             return super().norm(module, x)
         inside = group_moments(x, module.num_groups)
+        outside = self.outside(inside, noted, module.eps)
         return normalised(module, x, pooled(inside, outside, rows.count / rows.height))
+
+    def outside(self, inside: Tensor, noted: Tensor, eps: float) -> Tensor:
+        """Moments [n, 2, groups] of the rows left out.
+
+        A change of light moves the moments of both parts alike.
+
+        Args:
+            inside: [n, 2, groups] of the rows held now.
+            noted: [n, 4, groups] of both parts, then.
+        """
+        mean = noted[:, 2] + inside[:, 0] - noted[:, 0]
+        var = noted[:, 3] * (inside[:, 1] + eps) / (noted[:, 1] + eps)
+        return torch.stack([mean, var], dim=1)
 
     def conv(self, module: nn.Conv2d, x: Tensor) -> Tensor:
         held, wanted = self._step()

@@ -2,8 +2,10 @@
 
 The paste mask shows some rows of the generated crop; the rest of it is the
 source picture. A `RowDecoder` computes those rows alone. Group norms pool over
-the whole picture, so a session carries their moments of the rows left out,
-taken from a whole decode of one of its frames:
+the whole picture, so the moments of the rows left out come from a whole decode of another
+frame of the session. How near that comes depends on the age of that frame and on the codec
+(docs/numerics.md): with `KlCodec` it is not below a level of 8 bits; `TaesdCodec` has no
+norms, carries nothing and is exact.
 
     decoder = RowDecoder(codec, Rows.shown(paste_weights(spec.face, spec.resolution)))
     pictures, moments = decoder.decode_with_moments(latents[:1])   # now and then
@@ -43,7 +45,7 @@ class RowDecoder:
     Attributes:
         rows: of the picture, that `decode_rows` gives.
         plan: the rows held before the decoder's first step and after each.
-        moments_shape: of one session's carried moments: (norms, 2, groups), float32; no norms
+        moments_shape: of one session's carried moments: (norms, 4, groups), float32; no norms
             for a decoder without any.
     """
 
@@ -60,7 +62,7 @@ class RowDecoder:
         self.rows = rows
         self.plan = plan_rows(codec.steps, rows, whole_levels)
         norms = len(cut_norms(codec.steps, self.plan))
-        self.moments_shape = (norms, 2, codec.spec.norm_num_groups)
+        self.moments_shape = (norms, 4, codec.spec.norm_num_groups)
 
     def decode_with_moments(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Whole pictures, and what `decode_rows` needs to know of their other rows.
@@ -104,7 +106,8 @@ class RowDecoder:
         """The rows of the pictures of hops, with nothing carried between calls.
 
         The frame in the middle of a hop is decoded whole and lends the others its moments, so
-        that none is further than half a hop from the frame that they are of.
+        that none is further than half a hop from the frame that they are of. Without norms no
+        frame is decoded whole.
 
         Args:
             latents: [b, h, C, s, s], scaled.
@@ -113,6 +116,10 @@ class RowDecoder:
             [b, h, 3, rows, R], not clamped.
         """
         sessions, hop = latents.shape[:2]
+        if self.moments_shape[0] == 0:
+            none = latents.new_zeros(sessions, *self.moments_shape)
+            strips = self.decode_rows(latents.flatten(0, 1), none)
+            return strips.reshape(sessions, hop, *strips.shape[1:])
         middle = hop // 2
         pictures, moments = self.decode_with_moments(latents[:, middle])
         rows = pictures[:, None, :, self.rows.first : self.rows.end]

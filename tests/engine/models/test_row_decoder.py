@@ -105,6 +105,11 @@ def test_a_decoder_without_norms_needs_no_moments() -> None:
     assert moments.numel() == 0
     strips = decoder.decode_rows(latents(2), moments)
     torch.testing.assert_close(strips, pictures[:, :, 40:80], rtol=0, atol=1e-13)
+    with FlopCounterMode(display=False) as by_rows:
+        decoder.decode_rows(latents(2), moments)
+    with FlopCounterMode(display=False) as by_hops:
+        assert torch.equal(decoder.decode_hops(latents(2)[None])[0], strips)
+    assert by_hops.get_total_flops() == by_rows.get_total_flops()
 
 
 def test_shapes_are_static_for_a_compiler(codec: KlCodec) -> None:
@@ -137,6 +142,6 @@ def test_the_published_mask_leaves_a_part_to_decode(
 def test_moments_of_another_shape_are_refused(codec: KlCodec) -> None:
     decoder = RowDecoder(codec, Rows(40, 80, 96))
     norms = decoder.moments_shape[0]
-    for shape in ((1, norms + 1, 2, 4), (2, norms, 2, 4)):
+    for shape in ((1, norms + 1, 4, 4), (2, norms, 4, 4)):
         with pytest.raises(ConfigError, match="for 3 latents, got"):
             decoder.decode_rows(latents(3), torch.zeros(shape, dtype=torch.float64))
