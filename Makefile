@@ -1,5 +1,6 @@
 # make serve    a server on http://localhost:8080 with the bundled model and avatars
-# make test     every test that needs no GPU
+# make test     every test that needs no GPU, but the slow ones
+# make slow     those: minutes each, one takes 14 GB of disk and 7 GB of memory
 # make style    ruff and the import contracts        make types    mypy --strict
 # make clean    removes the environment and what tools left behind
 #
@@ -14,14 +15,17 @@ ARGS ?=
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: serve test style types clean
+.PHONY: serve test slow style types clean
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.serve
 	$(bin)/lipwire serve $(ARGS)
 
 test: $(VENV)/.test
-	$(bin)/python -m pytest -m "not gpu" $(ARGS)
+	$(bin)/python -m pytest -m "not gpu and not slow" $(ARGS)
+
+slow: $(VENV)/.test
+	$(bin)/python -m pytest -m "slow and not gpu" --timeout 3600 $(ARGS)
 
 style: $(VENV)/.test
 	$(bin)/ruff check .
