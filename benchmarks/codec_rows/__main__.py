@@ -196,7 +196,7 @@ def by_moments(clips: dict[str, Clip]) -> tuple[dict[str, Any], Any]:
             row.append(canvas)
         shown.append(torch.cat(row, dim=2))
     stacked = torch.cat(shown, dim=1).clamp(0.0, 255.0).byte().permute(1, 2, 0).cpu().numpy()
-    small = cv2.resize(stacked, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(stacked, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     return {key: _rounded(one) for key, one in found.items()}, small[:, :, ::-1]
 
 
