@@ -1,16 +1,18 @@
 """Decoding only the rows of a picture that are shown.
 
 The paste mask shows some rows of the generated crop; the rest of it is the
-source picture. A `RowDecoder` computes those rows alone. Group norms pool over
-the whole picture, so the moments of the rows left out come from a whole decode of another
-frame of the session. How near that comes depends on the age of that frame and on the codec
-(docs/numerics.md): with `KlCodec` it is not below a level of 8 bits; `TaesdCodec` has no
-norms, carries nothing and is exact.
+source picture. A `RowDecoder` computes those rows alone:
 
     decoder = RowDecoder(codec, Rows.shown(paste_weights(spec.face, spec.resolution)))
-    pictures, moments = decoder.decode_with_moments(latents[:1])   # now and then
-    strips = decoder.decode_rows(latents, moments)                 # every hop
-    canvas[:, :, decoder.rows.first : decoder.rows.end] = strips
+    strips = decoder.decode_hops(latents)          # [b, h, 3, rows, R] of [b, h, C, s, s]
+    canvas[..., decoder.rows.first : decoder.rows.end, :] = strips
+
+Group norms pool over the whole picture, so the moments of the rows left out
+come from a whole decode of another frame: the middle one of the hop, or with
+`decode_with_moments` and `decode_rows` any one. The nearer in time, the nearer
+to the whole decode: docs/numerics.md has the figures, and moments that are
+many frames old do not hold a level of 8 bits. A decoder without norms
+(`TaesdCodec`, `KlTaesdCodec`) carries nothing and is exact.
 """
 
 from __future__ import annotations
