@@ -5,9 +5,17 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from engine.face.budget import DetectorBudget
 from engine.face.detect import DetectedFace, FaceBox
 from engine.face.haar import HaarDetector
-from engine.face.track import DETECT_EVERY, MISSED_LIMIT, SEARCH_EVERY, FaceTracker
+from engine.face.track import (
+    DETECT_EVERY,
+    FORGET,
+    MISSED_LIMIT,
+    SEARCH_EVERY,
+    FaceTracker,
+    Tracked,
+)
 from engine.media import F32, Picture
 from tests.photograph import as_picture, moved_portrait, portrait
 
@@ -109,3 +117,119 @@ def test_a_face_covered_by_a_hand_is_not_followed_by_its_flow() -> None:
     covered[90:340, 140:390] = 90
     detector.present = False
     assert tracker.update(as_picture(covered)).face is None
+
+
+class Crowd:
+    """Two faces at places that the test moves; the picture shows a patch of each."""
+
+    parts = 1
+
+    def __init__(self) -> None:
+        self.boxes: dict[str, FaceBox] = {}
+        patches = np.random.default_rng(3).integers(40, 216, (2, 12, 12)).astype(np.uint8)
+        self._patches = dict(zip(("first", "second"), patches, strict=True))
+
+    def picture(self) -> Picture:
+        luma = np.full((480, 640), 120, np.uint8)
+        for name, box in sorted(self.boxes.items(), key=lambda item: item[1].size):
+            left, top, size = int(box.left), int(box.top), int(box.size)
+            patch = cv2.resize(self._patches[name], (size, size), interpolation=cv2.INTER_CUBIC)
+            luma[top : top + size, left : left + size] = patch
+        return as_picture(luma)
+
+    def search(self, picture: Picture, part: int) -> list[DetectedFace]:
+        faces = [self._face(box) for box in self.boxes.values()]
+        return sorted(faces, key=lambda face: -face.box.size)
+
+    def search_near(self, picture: Picture, near: FaceBox) -> list[DetectedFace]:
+        faces = [self._face(box) for box in self.boxes.values() if near.distance(box) < 0.6]
+        return sorted(faces, key=lambda face: near.distance(face.box))
+
+    def cost(self, picture: Picture, part: int | None) -> int:
+        return 1000
+
+    def _face(self, box: FaceBox) -> DetectedFace:
+        unit = box.size / 89.0
+        x, y = box.left + box.size / 2, box.top + 0.25 * box.size
+        places = [[x - 18.6 * unit, y], [x + 18.6 * unit, y], [x, y + 25 * unit]]
+        return DetectedFace(box, np.array(places, np.float32))
+
+
+def _follows(answer: Tracked, box: FaceBox) -> bool:
+    assert answer.face is not None
+    return abs(float(answer.face.points[2, 0]) - box.centre[0]) < 0.1 * box.size
+
+
+def test_the_enrolled_face_is_followed_when_a_larger_one_appears() -> None:
+    crowd = Crowd()
+    crowd.boxes["first"] = FaceBox(60, 160, 120)
+    tracker = FaceTracker(crowd)
+    for index in range(60):
+        crowd.boxes["first"] = FaceBox(60 + index, 160, 120)
+        if index >= 15:
+            crowd.boxes["second"] = FaceBox(380, 100, 240)
+        answer = tracker.update(crowd.picture())
+        assert _follows(answer, crowd.boxes["first"])
+        assert answer.closed is None
+        assert not answer.stranger
+
+
+def test_when_two_faces_are_near_place_and_looks_decide() -> None:
+    crowd = Crowd()
+    crowd.boxes["first"] = FaceBox(200, 160, 120)
+    tracker = FaceTracker(crowd)
+    for index in range(60):
+        crowd.boxes["second"] = FaceBox(500 - 3 * index, 170, 120)
+        assert _follows(tracker.update(crowd.picture()), crowd.boxes["first"])
+
+
+def test_after_two_seconds_the_other_face_is_enrolled_as_a_stranger() -> None:
+    crowd = Crowd()
+    crowd.boxes = {"first": FaceBox(80, 140, 160), "second": FaceBox(400, 180, 120)}
+    tracker = FaceTracker(crowd)
+    for _ in range(10):
+        assert _follows(tracker.update(crowd.picture()), crowd.boxes["first"])
+    del crowd.boxes["first"]
+    answers = [tracker.update(crowd.picture()) for _ in range(FORGET + 3 * SEARCH_EVERY)]
+    lost = next(index for index, answer in enumerate(answers) if answer.face is None)
+    strangers = [index for index, answer in enumerate(answers) if answer.stranger]
+    assert {answer.closed for answer in answers[lost : strangers[0]]} == {"no_face"}
+    assert len(strangers) == 1
+    assert FORGET - 1 <= strangers[0] - lost <= FORGET + SEARCH_EVERY
+    assert _follows(answers[-1], crowd.boxes["second"])
+    assert answers[-1].closed is None
+
+
+def test_who_comes_back_within_two_seconds_is_no_stranger() -> None:
+    crowd = Crowd()
+    first, second = FaceBox(80, 140, 160), FaceBox(400, 180, 120)
+    crowd.boxes = {"first": first, "second": second}
+    tracker = FaceTracker(crowd)
+    for _ in range(10):
+        tracker.update(crowd.picture())
+    del crowd.boxes["first"]
+    away = [tracker.update(crowd.picture()) for _ in range(25)]
+    assert away[-1].face is None
+    crowd.boxes["first"] = FaceBox(120, 120, 160)
+    back = [tracker.update(crowd.picture()) for _ in range(SEARCH_EVERY + 1)]
+    assert _follows(back[-1], crowd.boxes["first"])
+    assert not any(answer.stranger for answer in away + back)
+
+
+def test_after_a_cut_the_reason_is_the_cut_until_the_scene_was_searched() -> None:
+    detector = CountingDetector()
+    detector.parts = 3
+    detector.present = False
+    tracker = FaceTracker(detector)
+    reasons = [tracker.update(as_picture(portrait())).closed for _ in range(5)]
+    assert reasons == ["cut", "cut", "no_face", "no_face", "no_face"]
+
+
+def test_a_tracker_that_the_budget_refuses_coasts_on_flow() -> None:
+    detector, budget = CountingDetector(), DetectorBudget(10)
+    tracker = FaceTracker(detector, budget)
+    answers = [tracker.update(as_picture(portrait())) for _ in range(60)]
+    assert all(answer.face is not None for answer in answers)
+    # The full search put the account into debt for a hundred pictures.
+    assert (detector.full, detector.near) == (1, 0)
+    assert budget.refused > 0
