@@ -18,6 +18,7 @@ from typing import Literal, get_args
 from engine.backends.select import describe_backends
 from engine.checkpoints import BUNDLED, altered_files, models_dir, resolve_model
 from engine.errors import LipwireError
+from engine.face.detect import has_insightface
 from engine.published import PUBLISHED
 from engine.spec import ModelSpec
 
@@ -187,6 +188,20 @@ def check_cascade() -> list[Check]:
     return [Check("opencv", "ok", f"OpenCV {cv2.__version__} with its face cascade")]
 
 
+def check_faces(model: str = "bundled") -> list[Check]:
+    """What finds faces in live mode and in videos."""
+    try:
+        folder = resolve_model(model)
+    except LipwireError:
+        return []  # `check_model` says so
+    if has_insightface(folder):
+        return [Check("faces", "ok", f"InsightFace's models in {folder}")]
+    if model in PUBLISHED:
+        found = "OpenCV's cascade; this model was trained with InsightFace's landmarks"
+        return [Check("faces", "note", found, f"lipwire fetch {model}")]
+    return [Check("faces", "ok", "OpenCV's cascade")]
+
+
 def check_codecs() -> list[Check]:
     """The codecs that WebRTC and the avatars need, in PyAV's build of FFmpeg."""
     if importlib.util.find_spec("av") is None:
@@ -270,6 +285,7 @@ def examine(model: str = "bundled", port: int = DEFAULT_PORT) -> list[Check]:
         lambda: check_backends(model),
         check_avatars,
         check_cascade,
+        lambda: check_faces(model),
         check_codecs,
         check_network,
         lambda: check_ports(port),

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from engine.media import F32, Picture
-
-DETECTION_FILE: Final = "det_10g.onnx"
-LANDMARK_FILE: Final = "2d106det.onnx"
+from engine.published import FACE_DETECTOR_FILE, FACE_LANDMARKS_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,7 @@ def open_detector(model_dir: Path | None = None) -> FaceDetector:
     if model_dir is not None and has_insightface(model_dir):
         from engine.face.insightface import InsightFaceDetector
 
-        return InsightFaceDetector(model_dir / DETECTION_FILE, model_dir / LANDMARK_FILE)
+        return InsightFaceDetector(model_dir / FACE_DETECTOR_FILE, model_dir / FACE_LANDMARKS_FILE)
     from engine.face.haar import HaarDetector
 
     return HaarDetector()
@@ -98,4 +96,6 @@ def open_detector(model_dir: Path | None = None) -> FaceDetector:
 
 def has_insightface(model_dir: Path) -> bool:
     """Whether both of InsightFace's files are in the folder."""
-    return (model_dir / DETECTION_FILE).is_file() and (model_dir / LANDMARK_FILE).is_file()
+    return (model_dir / FACE_DETECTOR_FILE).is_file() and (
+        model_dir / FACE_LANDMARKS_FILE
+    ).is_file()

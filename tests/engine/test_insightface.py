@@ -17,8 +17,6 @@ from onnx import TensorProto, helper, numpy_helper
 from engine.errors import ModelError
 from engine.face.align import LANDMARKS_106
 from engine.face.detect import (
-    DETECTION_FILE,
-    LANDMARK_FILE,
     FaceBox,
     has_insightface,
     open_detector,
@@ -33,6 +31,7 @@ from engine.face.insightface import (
     yaw_of,
 )
 from engine.media import F32, Picture
+from engine.published import FACE_DETECTOR_FILE, FACE_LANDMARKS_FILE
 
 _FIVE = np.array([[-18, -4], [18, -4], [0, 18], [-14, 34], [14, 34]], np.float32)
 
@@ -95,13 +94,13 @@ def _landmarks() -> F32:
 
 
 def _folder(tmp_path: Path, size: int, faces: list[tuple[float, float, float, float]]) -> Path:
-    _constant(tmp_path / DETECTION_FILE, _planted(size, faces))
-    _constant(tmp_path / LANDMARK_FILE, [_landmarks()])
+    _constant(tmp_path / FACE_DETECTOR_FILE, _planted(size, faces))
+    _constant(tmp_path / FACE_LANDMARKS_FILE, [_landmarks()])
     return tmp_path
 
 
 def _detector(folder: Path) -> InsightFaceDetector:
-    return InsightFaceDetector(folder / DETECTION_FILE, folder / LANDMARK_FILE)
+    return InsightFaceDetector(folder / FACE_DETECTOR_FILE, folder / FACE_LANDMARKS_FILE)
 
 
 def _picture(width: int = 640, height: int = 480) -> Picture:
@@ -169,7 +168,7 @@ def test_the_detector_sees_rgb_around_zero_in_the_top_left_corner(tmp_path: Path
     expected = 0.75 * 127.5 / 128.0 - 0.25 * 127.5 / 128.0
     one = np.ones((), np.float32)
     _save(
-        tmp_path / DETECTION_FILE,
+        tmp_path / FACE_DETECTOR_FILE,
         nodes,
         names,
         at0=np.array([0], np.int64),
@@ -179,7 +178,7 @@ def test_the_detector_sees_rgb_around_zero_in_the_top_left_corner(tmp_path: Path
         one=one * np.float32(0.51),
         **{f"v{index}": value for index, value in enumerate(outputs)},
     )
-    _constant(tmp_path / LANDMARK_FILE, [_landmarks()])
+    _constant(tmp_path / FACE_LANDMARKS_FILE, [_landmarks()])
     red = np.zeros((480, 640, 3), np.uint8)
     red[..., 0] = 255
     blue = np.ascontiguousarray(red[..., ::-1])
@@ -213,17 +212,17 @@ def test_a_folder_with_both_files_opens_insightface_and_one_with_half_of_them_do
 ) -> None:
     folder = _folder(tmp_path, SEARCH_SIZE, [])
     assert isinstance(open_detector(folder), InsightFaceDetector)
-    (folder / LANDMARK_FILE).unlink()
+    (folder / FACE_LANDMARKS_FILE).unlink()
     assert not has_insightface(folder)
     assert not isinstance(open_detector(folder), InsightFaceDetector)
 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     folder = _folder(tmp_path, SEARCH_SIZE, [])
-    _constant(folder / DETECTION_FILE, [np.zeros((1, 1), np.float32)])
+    _constant(folder / FACE_DETECTOR_FILE, [np.zeros((1, 1), np.float32)])
     with pytest.raises(ModelError, match="strides, got 1 outputs"):
         _detector(folder)
-    (folder / DETECTION_FILE).write_bytes(b"no model")
+    (folder / FACE_DETECTOR_FILE).write_bytes(b"no model")
     with pytest.raises(ModelError, match="expected an ONNX model"):
         open_detector(folder)
 
