@@ -24,10 +24,16 @@ F64 = NDArray[np.float64]
 CELL: Final = 4  # units
 _ROWS, _COLUMNS = HEIGHT // CELL, WIDTH // CELL
 
-# Mean deviation of the lower face's cells, each counted up to _MOST spreads. Measured on
-# rendered heads: talking in changing light at most 1.9, covered at least 2.2.
-COVERED: Final = 2.05
-CLEAR: Final = 1.75
+# Mean deviation of the lower face's cells, each counted up to _MOST spreads. On rendered heads
+# talking reaches 0.5 to 1.7, a lamp that is switched 2.0, and covers 2.1 to 6.
+# A face that moves little is told from a cover sooner: the limit lies above what it reaches.
+COVERED: Final = (1.5, 2.5)  # the lowest and the highest limit
+_FIRST_PEAK: Final = 1.45
+_ABOVE_PEAK: Final = 0.6
+_LIGHT: Final = 1.2  # what the upper face changes too is light: it raises the limit by so much
+_USUAL_RATE: Final = 0.02
+CLEAR: Final = 0.3  # below the limit
+_PEAK_RISE, _PEAK_FALL = 0.05, 0.01  # of the difference, a picture
 _MOST: Final = 6.0
 _ASTRAY: Final = 0.8  # of the lower face's deviation
 _COVER_PICTURES: Final = 2  # in a row, either way
@@ -39,7 +45,7 @@ _STEP: Final = 1.2  # spreads that the mean follows at most in a picture
 # Spread before anything is learnt, and at least: levels of Y, U, V and of Y's texture.
 _FLOOR: Final = np.array([5.0, 2.2, 2.2, 4.0])
 _MOUTH_SPREAD: Final = np.array([16.0, 3.5, 4.5, 9.0])
-_WIDER_AT_30_DEGREES: Final = 2.0  # the spread of a turned face
+_WIDER_AT_30_DEGREES: Final = 1.6  # the spread of a turned face
 _BRIGHT: Final = 205.0  # levels of Y
 _WHITE: Final = np.array([233.0, 255.0, 255.0, 255.0])  # most that a cell can show
 _LOWER_PRIOR: Final = 0.3  # weight in the fit of light: what may be covered counts less
@@ -75,6 +81,8 @@ class OcclusionState:
         before: the last picture's cells.
         seen: pictures learnt from.
         level: how far the lower face deviates now, in spreads.
+        upper, usual: the same of the upper face, beyond what is usual for it.
+        peak: that `level` reaches while nothing covers the face.
         covered: the answer, with its hysteresis.
         since: pictures that contradict it, in a row.
         still: pictures that a cover has not moved.
@@ -85,6 +93,9 @@ class OcclusionState:
     before: F64 | None = None
     seen: int = 0
     level: float = 0.0
+    upper: float = 0.0
+    usual: float = 0.5
+    peak: float = _FIRST_PEAK
     covered: bool = False
     since: int = 0
     still: int = 0
@@ -93,7 +104,14 @@ class OcclusionState:
         """Forgets the face."""
         self.mean = self.variance = self.before = None
         self.seen = self.since = self.still = 0
-        self.level, self.covered = 0.0, False
+        self.level, self.upper, self.covered = 0.0, 0.0, False
+        self.usual, self.peak = 0.5, _FIRST_PEAK
+
+    @property
+    def limit(self) -> float:
+        """Of `level`: beyond, the face is covered."""
+        limit = self.peak + _ABOVE_PEAK + _LIGHT * max(self.upper, 0.0)
+        return min(max(limit, COVERED[0]), COVERED[1])
 
 
 def judge_cover(state: OcclusionState, view: F32, yaw: float) -> bool:
@@ -118,17 +136,23 @@ def judge_cover(state: OcclusionState, view: F32, yaw: float) -> bool:
     worst = (np.abs(cells - expected) / spread).max(axis=1)
     counted = np.minimum(worst, _MOST)
     state.level = float(counted[_LOWER].mean())
-    # Where the upper face is not as it was either, the view is off, which says nothing.
-    astray = float(counted[~_LOWER].mean()) > max(_ASTRAY * state.level, CLEAR)
+    upper = float(counted[~_LOWER].mean())
+    state.upper = upper - state.usual
+    # Where the upper face is not as it was at all, the view is off, which says nothing.
+    astray = upper > max(_ASTRAY * state.level, state.limit - CLEAR)
     if state.covered:
         _await_clear(state, cells, spread, worst, astray=astray)
     elif astray and state.seen >= LEARNING_PICTURES:
         state.since = 0
         _learn(state, cells, expected, spread, _DOUBT_RATE)
-    elif state.seen < LEARNING_PICTURES or state.level <= COVERED:
+    elif state.seen < LEARNING_PICTURES or state.level <= state.limit:
         state.since = 0
-        doubt = state.seen >= LEARNING_PICTURES and state.level > CLEAR
+        doubt = state.seen >= LEARNING_PICTURES and state.level > state.limit - CLEAR
         _learn(state, cells, expected, spread, _DOUBT_RATE if doubt else _RATE)
+        if state.seen > LEARNING_PICTURES:
+            rate = _PEAK_RISE if state.level > state.peak else _PEAK_FALL
+            state.peak += rate * (state.level - state.peak)
+        state.usual += (_USUAL_RATE if state.seen > LEARNING_PICTURES else 0.2) * state.upper
     else:
         state.since += 1
         if state.since >= _COVER_PICTURES:
@@ -204,7 +228,7 @@ def _await_clear(
 ) -> None:
     """Opens when the face is as it was; forgets it when the cover seems to belong to it."""
     assert state.before is not None
-    state.since = state.since + 1 if state.level < CLEAR or astray else 0
+    state.since = state.since + 1 if state.level < state.limit - CLEAR or astray else 0
     if state.since >= _CLEAR_PICTURES:
         state.covered, state.since = False, 0
         return

@@ -42,18 +42,23 @@ _COVER_TURN: Final = np.radians(30.0)  # beyond, the lower face is not judged
 
 _KNOWN: Final = 0.84  # likeness from which a face that comes back is the one that left
 _BACK_AT_ONCE: Final = 12  # pictures within which its place alone is enough
+_ASTRAY: Final = 0.75  # likeness below which the points have slipped
 _STRANGER: Final = 0.15  # likeness lost against the usual: somebody else is being followed
-_STRANGER_SEARCHES: Final = 4
+_STRANGE_SEARCHES: Final = 3  # in a row close the gate: one or two are a blink
+_STRANGER_SEARCHES: Final = 5  # and so many end it
 _USUAL_RATE: Final = 0.1
 
 _FLOW_HEIGHT: Final = 360  # flow runs on pictures of at most this height
 _FLOW_POINTS: Final = 60
 _RESEED: Final = 30  # flow points below which new ones are chosen
+_OWN_MOTION: Final = 3.0  # pixels: what moves further against the head is a hand before it
 _FEWEST: Final = 8  # flow points below which the movement is not trusted
 _PULL: Final = 0.12  # share of a detection's difference that moves the points at once
 _PULL_UNSURE: Final = 0.02  # the same for points that were not measured (a blink, glasses)
 _PULL_ALONE: Final = 0.4  # the same where the flow failed
 _FAR: Final = 0.12  # a detection this far off (in box sides) is believed at once
+_NEAR: Final = 0.04  # off by less it needs no second look
+_WORSE: Final = 0.05  # likeness that a detection may cost
 _CUT: Final = 28.0  # mean luma difference of two thumbnails: another scene
 _THUMBNAIL: Final = (32, 24)
 
@@ -106,6 +111,7 @@ class TrackState:
         away: pictures since the face was lost.
         enrolled: somebody's face is known.
         turned: away from the camera, with its hysteresis.
+        slipped: the points came through such a turn and wait for a detection.
         usual: likeness of the face to itself; strange: searches that found it far below.
     """
 
@@ -124,6 +130,7 @@ class TrackState:
     away: int = 0
     enrolled: bool = False
     turned: bool = False
+    slipped: bool = False
     turn: TurnState = field(default_factory=TurnState)
     cover: OcclusionState = field(default_factory=OcclusionState)
     usual: float = 1.0
@@ -199,10 +206,11 @@ class FaceTracker:
         else:
             state.turned = yaw > PROFILE_CLOSE or (yaw > _PROFILE_MISSED and state.missed > 0)
         if state.turned:
+            state.slipped = True
             return "profile"
-        if state.missed > MISSED_LIMIT // 2:
+        if state.missed > MISSED_LIMIT // 2 or state.strange >= _STRANGE_SEARCHES:
             return "no_face"
-        if yaw < _COVER_TURN:
+        if yaw < _COVER_TURN and not state.slipped:
             view = self._view(picture, state.points)
             if view is not None:
                 judge_cover(state.cover, view, yaw)
@@ -210,8 +218,16 @@ class FaceTracker:
 
     def _interval(self) -> int:
         state = self.state
-        doubt = state.turned or state.cover.covered or state.missed > 0
-        return DOUBT_EVERY if doubt or abs(state.turn.yaw) > _DOUBT else DETECT_EVERY
+        doubt = (
+            state.turned
+            or state.slipped
+            or state.cover.covered
+            or state.missed > 0
+            or state.strange > 0
+            or not state.turn.settled
+            or abs(state.turn.yaw) > _DOUBT
+        )
+        return DOUBT_EVERY if doubt else DETECT_EVERY
 
     def _may_search(self, picture: Picture, part: int | None) -> bool:
         return self._share is None or self._share.take(self._detector.cost(picture, part))
@@ -238,7 +254,8 @@ class FaceTracker:
         if face is None:
             return False
         state.part, state.searched, state.enrolled, state.away = 0, True, True, 0
-        state.turned, state.strange, state.turn.yaw = False, 0, 0.0
+        state.turned = state.slipped = False
+        state.strange, state.turn.yaw = 0, 0.0
         state.since_search = 0
         self._take(face, 1.0)
         self._judge_turn(picture, face)
@@ -278,14 +295,31 @@ class FaceTracker:
             return
         state.since_search = 0
         off = float(np.abs(face.points - state.points).max()) / state.box.size
-        if off > _FAR or (face.sure and state.turned):  # no mouth is shown that could jump
+        back = state.slipped and not state.turned and abs(state.turn.yaw) < _DOUBT
+        if trusted and state.turned:  # detectors of frontal faces see a turned one askew
+            share = _PULL_UNSURE
+        elif trusted and off > _NEAR and not self._looks_better(picture, face):
+            share = 0.0
+        elif off > _FAR or (back and face.sure):  # hardly a mouth that could jump
             share = 1.0
+        elif trusted and face.sure and state.turn.alike < _ASTRAY:
+            share = _PULL_ALONE
         elif trusted:
             share = _PULL if face.sure else _PULL_UNSURE
         else:
             share = _PULL_ALONE
         self._take(face, share)
+        state.slipped = state.slipped and not back
         self._judge_turn(picture, face)
+
+    def _looks_better(self, picture: Picture, face: DetectedFace) -> bool:
+        """Whether a detection is more like the known face than the place that flow gives it."""
+        state = self.state
+        if not state.turn.settled:
+            return True
+        view = self._view(picture, state.points)
+        flowed = 0.0 if view is None else same_person(state.turn, view)
+        return self._likeness(picture, face) > flowed - _WORSE
 
     def _nearest(self, picture: Picture, faces: Sequence[DetectedFace]) -> DetectedFace | None:
         """Of faces near the last place the one that continues it, by place and looks."""
@@ -317,7 +351,8 @@ class FaceTracker:
         judge_turn(state.turn, view)
         if face is not None and face.yaw is not None:
             state.turn.yaw = face.yaw
-        if face is None or not face.sure or state.cover.covered or abs(state.turn.yaw) > _DOUBT:
+        settled = face is not None and face.sure and state.turn.settled
+        if not settled or state.cover.covered or abs(state.turn.yaw) > _DOUBT:
             return
         alike = state.turn.alike
         if alike < state.usual - _STRANGER:
@@ -403,7 +438,9 @@ class FaceTracker:
         unit = float(np.hypot(*(brows[1] - brows[0]))) / UNIT_BROWS
         if unit > 0.1:
             middle = brows.mean(axis=0).astype(np.float64)
-            follow_turn(state.turn, before[:, 0], after[:, 0], middle, unit)
+            expected = before[:, 0] @ motion[:, :2].T + motion[:, 2]
+            own = np.hypot(*(after[:, 0] - expected).T) < _OWN_MOTION
+            follow_turn(state.turn, before[own, 0], after[own, 0], middle, unit)
         rotation, shift = motion[:, :2], motion[:, 2] / state.scale
         state.points = (state.points @ rotation.T + shift).astype(np.float32)
         box = state.box

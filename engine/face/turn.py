@@ -9,7 +9,8 @@ by computation on the same cylinder: the turn that looks most alike is where the
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import cv2
@@ -26,13 +27,16 @@ _SHALLOW: Final = 0.2  # of the radius: depth that a point at the rim is taken f
 _RIDGE: Final = 5.0  # keeps the turn still where few points lie far apart
 _ROUNDS: Final = 3
 
+SETTLED_VIEWS: Final = 5
+
 _ROWS: Final = slice(ABOVE - 12, ABOVE + 28)  # forehead to the nose's tip: what speech leaves alone
 _SHIFT: Final = 4  # units that the view may be off
 _STEP: Final = 10  # degrees between two turns that are tried
 _FURTHEST: Final = 60
 _SEEN: Final = np.radians(62.0)  # beyond this angle the straight view shows nothing
-_ALIKE: Final = 0.6  # correlation below which looks say nothing about the turn
+_ALIKE: Final = 0.7  # correlation below which looks say nothing about the turn: a blink, say
 _TRUST: Final = 0.4  # share of the difference to the looks that is made up at once
+_CLEARLY: Final = 0.06  # more alike than at the followed turn
 _STRAIGHT: Final = np.radians(8.0)
 _LEARN_ALIKE: Final = 0.85
 _LEARN: Final = 0.05  # share of a new straight view in the learnt one
@@ -46,15 +50,23 @@ class TurnState:
         yaw: radians to the picture's right.
         straight: float32 [rows, WIDTH] luma of the face seen straight; None: not learnt yet.
         alike: correlation of the last view with it, at the turn that fitted best.
+        first: the first views, of which the straight one is chosen.
     """
 
     yaw: float = 0.0
     straight: F32 | None = None
     alike: float = 1.0
+    first: list[F32] = field(default_factory=list)
 
     def reset(self) -> None:
         """Forgets the face."""
         self.yaw, self.straight, self.alike = 0.0, None, 1.0
+        self.first = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether the face has been seen often enough to be known."""
+        return len(self.first) >= SETTLED_VIEWS
 
 
 def follow_turn(state: TurnState, before: F32, after: F32, middle: F64, unit: float) -> None:
@@ -98,8 +110,9 @@ def judge_turn(state: TurnState, view: F32) -> None:
         view: `engine.face.view.face_view` of the face.
     """
     luma = view[0][_ROWS]
-    if state.straight is None:
-        state.straight = luma.copy()
+    if not state.settled or state.straight is None:
+        state.first.append(luma.copy())
+        state.straight = _most_alike(state.first)
         return
     alike = likeness(state.straight, luma)
     best = int(alike.argmax())
@@ -107,7 +120,10 @@ def judge_turn(state: TurnState, view: F32) -> None:
     if state.alike < _ALIKE:
         return
     looks = _vertex(alike, best)
-    state.yaw += _TRUST * (looks - state.yaw)
+    # Between turns that look nearly the same, the flow knows better.
+    here = np.interp(np.degrees(state.yaw), np.arange(-_FURTHEST, _FURTHEST + 1, _STEP), alike)
+    gain = float(np.clip((state.alike - here) / _CLEARLY, 0.0, 1.0))
+    state.yaw += _TRUST * gain * (looks - state.yaw)
     if abs(looks) < _STRAIGHT and abs(state.yaw) < _STRAIGHT and state.alike > _LEARN_ALIKE:
         state.straight += np.float32(_LEARN) * (luma - state.straight)
 
@@ -148,6 +164,13 @@ def _turned_columns() -> tuple[tuple[F32, int], ...]:
         shown = (RADIUS * np.sin(angle) + MIDDLE)[seen].astype(np.float32)
         result.append((shown, int(column[seen][0])))
     return tuple(result)
+
+
+def _most_alike(views: Sequence[F32]) -> F32:
+    """The view that is most like all the others: detections are off now and then."""
+    flat = np.stack([view.ravel() - view.mean() for view in views])
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6
+    return views[int((flat @ flat.T).sum(axis=1).argmax())].copy()
 
 
 def _vertex(scores: F64, best: int) -> float:

@@ -10,12 +10,14 @@ from engine.face.detect import DetectedFace, FaceBox
 from engine.face.haar import HaarDetector
 from engine.face.track import (
     DETECT_EVERY,
+    DOUBT_EVERY,
     FORGET,
     MISSED_LIMIT,
     SEARCH_EVERY,
     FaceTracker,
     Tracked,
 )
+from engine.face.turn import SETTLED_VIEWS
 from engine.media import F32, Picture
 from tests.photograph import as_picture, moved_portrait, portrait
 
@@ -65,9 +67,11 @@ def test_points_follow_the_head_without_jitter() -> None:
 def test_the_detector_is_asked_now_and_then_only() -> None:
     detector = CountingDetector()
     tracker = FaceTracker(detector)
-    for _ in range(1 + 5 * DETECT_EVERY):
+    # More often at first, until the face is known.
+    settling = (SETTLED_VIEWS - 1) * DOUBT_EVERY
+    for _ in range(1 + settling + 5 * DETECT_EVERY):
         assert tracker.update(as_picture(portrait())).face is not None
-    assert (detector.full, detector.near) == (1, 5)
+    assert (detector.full, detector.near) == (1, SETTLED_VIEWS - 1 + 5)
 
 
 def test_without_a_face_the_full_search_is_rationed() -> None:
@@ -82,7 +86,8 @@ def test_without_a_face_the_full_search_is_rationed() -> None:
 def test_a_face_that_is_no_longer_detected_loses_confidence_and_is_given_up() -> None:
     detector = CountingDetector()
     tracker = FaceTracker(detector)
-    tracker.update(as_picture(portrait()))
+    for _ in range(1 + (SETTLED_VIEWS - 1) * DOUBT_EVERY):
+        tracker.update(as_picture(portrait()))
     detector.present = False
     confidences = []
     for _ in range(MISSED_LIMIT):

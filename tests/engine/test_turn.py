@@ -11,7 +11,7 @@ import pytest
 from benchmarks.gate_scenes import Head, framed, turned
 from engine.face.haar import HaarDetector
 from engine.face.track import PROFILE_CLOSE, FaceTracker, Tracked
-from engine.face.turn import TurnState, follow_turn, judge_turn, same_person
+from engine.face.turn import SETTLED_VIEWS, TurnState, follow_turn, judge_turn, same_person
 from engine.face.view import face_view
 from engine.media import F32
 from tests.rendered_heads import idle_heads, shot
@@ -87,9 +87,12 @@ def _placed(head: Head) -> F32:
 def test_looks_correct_a_turn_that_drifted() -> None:
     heads = idle_heads("anna")
     state = TurnState()
-    judge_turn(state, face_view(shot(heads[0]), _placed(heads[0])))
+    for index in range(SETTLED_VIEWS):
+        assert not state.settled
+        judge_turn(state, face_view(shot(heads[index]), _placed(heads[index])))
+    assert state.settled
     state.yaw = float(PROFILE_CLOSE)
-    for index in range(1, 8):
+    for index in range(SETTLED_VIEWS, SETTLED_VIEWS + 7):
         judge_turn(state, face_view(shot(heads[index]), _placed(heads[index])))
     assert abs(np.degrees(state.yaw)) < 6.0
 
@@ -105,3 +108,24 @@ def test_a_face_is_more_like_itself_than_like_another() -> None:
     judge_turn(state, view("anna", 0))
     assert same_person(state, view("anna", 25)) > 0.9
     assert same_person(state, view("mei", 25)) < 0.85
+
+
+def test_a_first_view_that_was_off_is_not_taken_for_the_face() -> None:
+    heads = idle_heads("anna")
+    state = TurnState()
+    wrong = _placed(heads[0]) + np.array([25, -30], np.float32)
+    judge_turn(state, face_view(shot(heads[0]), np.asarray(wrong, np.float32)))
+    for index in range(1, SETTLED_VIEWS):
+        judge_turn(state, face_view(shot(heads[index]), _placed(heads[index])))
+    assert same_person(state, face_view(shot(heads[20]), _placed(heads[20]))) > 0.9
+
+
+def test_a_blink_turns_nobody() -> None:
+    heads = idle_heads("anna")
+    state = TurnState()
+    for index in range(SETTLED_VIEWS):
+        judge_turn(state, face_view(shot(heads[index]), _placed(heads[index])))
+    # The clip's first blink.
+    for index in range(36, 48):
+        judge_turn(state, face_view(shot(heads[index]), _placed(heads[index])))
+        assert abs(np.degrees(state.yaw)) < 5.0
