@@ -51,6 +51,9 @@ class WatchedBackend:
     def new_session(self, *, hop_frames: int, seed: int) -> SessionState:
         return self._backend.new_session(hop_frames=hop_frames, seed=seed)
 
+    def warm_up(self, hop_frames: int) -> None:
+        self._backend.warm_up(hop_frames)
+
     def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
         start = self._clock()
         crops = self._backend.run_hop(batch)

@@ -134,6 +134,7 @@ class StreamsCore:
     def _warm_up(self) -> float:
         """Runs the network on nothing; the median time of one hop in ms."""
         backend, spec, hop = self._backend, self._backend.spec, self._hop_frames
+        backend.warm_up(hop)
         crops = np.full((hop, spec.resolution, spec.resolution, 3), 128, np.uint8)
         masked = backend.encode(crops, masked=True)
         whole = backend.encode(crops, masked=False)

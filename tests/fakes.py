@@ -84,6 +84,9 @@ class FakeBackend:
         self.sessions.append(FakeState(hop_frames, seed))
         return self.sessions[-1]
 
+    def warm_up(self, hop_frames: int) -> None:
+        """Always ready."""
+
     def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
         assert len({item.mel.shape[0] for item in batch}) == 1
         self.batches.append(len(batch))

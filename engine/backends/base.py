@@ -68,6 +68,9 @@ class Backend(Protocol):
             seed: of the session's fixed noise.
         """
 
+    def warm_up(self, hop_frames: int) -> None:
+        """Makes every call ready that hops of this length need, so that no session waits for it."""
+
     def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
         """The generated face crops, uint8 RGB [h, R, R, 3] for each input.
 

@@ -181,6 +181,11 @@ class GraphBackend:
             rings=[HopRings(self._ring_shapes, context, hop_frames) for _ in spec.timesteps],
         )
 
+    def warm_up(self, hop_frames: int) -> None:
+        """Compiles the graphs for this hop length."""
+        check_new_session(self.spec, hop_frames)
+        self._compile_hop(hop_frames)
+
     def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
         """The generated crops, uint8 [h, R, R, 3] for each input."""
         if not batch:

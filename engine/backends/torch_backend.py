@@ -29,7 +29,7 @@ from engine.denoise.decoding import Decoder
 from engine.denoise.model import TorchModel
 from engine.denoise.pool import PADDING_SLOT, SessionPool
 from engine.denoise.programs import StaticProgram
-from engine.denoise.window_modes import Denoiser, HopCall, Kind, kind_of, needs_of
+from engine.denoise.window_modes import Denoiser, HopCall, Kind, kind_of, kinds_of, needs_of
 from engine.errors import StreamError
 from engine.face.mask import mask_image, mask_latents
 from engine.media import F32, U8
@@ -41,8 +41,9 @@ CUDA_BUCKETS = (1, 2, 4, 8, 16)
 # On a CPU a batch gains next to nothing, and alone every session's numbers are its own.
 CPU_BUCKETS = (1,)
 
-Shown = Literal["whole", "rows", "latents"]
-CallKind = tuple[Kind | Literal["cold"], Shown]
+# What is computed, and whether the result is pictures or latents.
+CallKind = tuple[Kind | Literal["cold"], bool]
+COLD: CallKind = ("cold", False)
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -92,6 +93,7 @@ class TorchBackend:
         buckets: Sequence[int] | None = None,
         graphs: bool | None = None,
         compiled: bool = False,
+        sessions: int | None = None,
     ) -> None:
         """A backend over a model that other backends may share.
 
@@ -101,6 +103,7 @@ class TorchBackend:
             graphs: replay captured calls; None: on CUDA.
             compiled: compile the network and the codec, which costs minutes at the first hop
                 of every shape.
+            sessions: whose memory is taken at first; None: a bucket's, at least four.
 
         Raises:
             StreamError: no buckets, or they do not rise.
@@ -111,6 +114,7 @@ class TorchBackend:
             raise StreamError(f"expected buckets that rise from at least 1, got {self.buckets}")
         self.spec = spec
         self.max_batch = self.buckets[-1]
+        self._sessions = sessions or max(self.max_batch, 4)
         self.model = model
         self.name = f"torch-{model.device.type}-{model.precision}"
         Sampler(spec)  # refuses timesteps that are out of range
@@ -160,6 +164,26 @@ class TorchBackend:
         weakref.finalize(session, pool.release, slot)
         return session
 
+    @torch.inference_mode()
+    def warm_up(self, hop_frames: int) -> None:
+        """Compiles and captures every call that serving hops of this length can need."""
+        if not self._graphs:
+            return
+        check_new_session(self.spec, hop_frames)
+        spec, audio = self.spec, self.spec.audio
+        crops = np.full((1, spec.resolution, spec.resolution, 3), 128, np.uint8)
+        calls: list[CallKind] = [(kind, True) for kind in kinds_of(spec, hop_frames)]
+        for bucket in self.buckets:
+            for masked in (True, False):
+                self.encode(crops.repeat(bucket, axis=0), masked=masked)
+            face = (bucket, hop_frames, *latents_shape(spec))
+            mel = np.zeros((bucket, hop_frames, audio.n_mels, audio.mel_frames), np.float32)
+            latents = np.zeros(face, np.float32)
+            slots = torch.full((bucket,), PADDING_SLOT, device=self.model.device)
+            inputs = [slots, slots, *(self._tensor(array) for array in (mel, latents, latents))]
+            for call in [*calls, *([COLD] if spec.start == "warm" else [])]:
+                self._hop_program(call, hop_frames, inputs)
+
     @property
     def session_bytes(self) -> dict[int, int]:
         """Device memory of one session, by hop length in use."""
@@ -180,10 +204,10 @@ class TorchBackend:
         sessions = [self._own(item.state) for item in batch]
         hop = check_batch(self.spec, batch, [session.hop for session in sessions])
         results: list[Any] = [None] * len(batch)
-        for kind, places in self._chunks(sessions, pictures=pictures):
+        for kind, places in self._chunks(sessions):
             chosen = [sessions[place] for place in places]
             items = [batch[place] for place in places]
-            made = self._run_bucket(kind, hop, chosen, items)
+            made = self._run_bucket((kind, pictures), hop, chosen, items)
             for place, own in zip(places, made, strict=False):  # what filled up is left out
                 results[place] = own
             for session in chosen:
@@ -191,22 +215,19 @@ class TorchBackend:
                 session.hops += 1
         return results
 
-    def _chunks(
-        self, sessions: Sequence[TorchSession], *, pictures: bool
-    ) -> Iterator[tuple[CallKind, list[int]]]:
-        """The places of a batch that are run together: one kind of call, at most a bucket."""
-        kinds: dict[CallKind, list[int]] = {}
+    def _chunks(self, sessions: Sequence[TorchSession]) -> Iterator[tuple[Kind, list[int]]]:
+        """The places of a batch that are run together: one kind of hop, at most a bucket."""
+        kinds: dict[Kind, list[int]] = {}
         for place, session in enumerate(sessions):
             kind = kind_of(self.spec, session.hop, session.carried, session.hops, session.seed)
-            shown: Shown = "whole" if self._decoder.whole_due(session.hops) else "rows"
-            kinds.setdefault((kind, shown if pictures else "latents"), []).append(place)
-        for call, places in kinds.items():
+            kinds.setdefault(kind, []).append(place)
+        for kind, places in kinds.items():
             for start in range(0, len(places), self.buckets[-1]):
-                yield call, places[start : start + self.buckets[-1]]
+                yield kind, places[start : start + self.buckets[-1]]
 
     def _run_bucket(
         self,
-        kind: CallKind,
+        call: CallKind,
         hop: int,
         sessions: Sequence[TorchSession],
         items: Sequence[HopInput],
@@ -216,43 +237,44 @@ class TorchBackend:
             new = [place for place, session in enumerate(sessions) if session.carried == 0]
             if new:
                 cold = [sessions[place] for place in new], [items[place] for place in new]
-                self._replay(("cold", "latents"), hop, *cold)
-        (made,) = self._replay(kind, hop, sessions, items)
+                self._replay(COLD, hop, *cold)
+        (made,) = self._replay(call, hop, sessions, items)
         return made.cpu().numpy()
 
     def _replay(
         self,
-        kind: CallKind,
+        call: CallKind,
         hop: int,
         sessions: Sequence[TorchSession],
         items: Sequence[HopInput],
     ) -> tuple[Tensor, ...]:
-        length = self._length(hop)
         bucket = self._bucket(len(sessions))
         spare = bucket - len(sessions)
-        device = self.model.device
         slots = [session.slot for session in sessions] + [PADDING_SLOT] * spare
         carried = [session.carried for session in sessions] + [0] * spare
         padded = [*items, *[items[-1]] * spare]
         inputs = [
-            torch.tensor(slots, device=device),
-            torch.tensor(carried, device=device),
+            torch.tensor(slots, device=self.model.device),
+            torch.tensor(carried, device=self.model.device),
             self._tensor(np.stack([item.mel for item in padded])),
             self._tensor(np.stack([item.masked_latents for item in padded])),
             self._tensor(np.stack([item.ref_latents for item in padded])),
         ]
+        return self._hop_program(call, hop, inputs)(*inputs)
+
+    def _hop_program(self, call: CallKind, hop: int, inputs: Sequence[Tensor]) -> StaticProgram:
+        length = self._length(hop)
         if length.generation != length.pool.generation:
-            length.programs.clear()  # they hold on to the memory before it grew
+            length.programs.clear()  # they read the memory from before it grew
             length.generation = length.pool.generation
-        key = (kind, bucket)
+        key = (call, len(inputs[0]))
         if key not in length.programs:
-            call = partial(self._hop, kind, length)
-            length.programs[key] = self._program(call, inputs)
-        return length.programs[key](*inputs)
+            length.programs[key] = self._program(partial(self._hop, call, length), inputs)
+        return length.programs[key]
 
     def _hop(
         self,
-        kind: CallKind,
+        call: CallKind,
         length: HopLength,
         slots: Tensor,
         carried: Tensor,
@@ -261,28 +283,19 @@ class TorchBackend:
         reference: Tensor,
     ) -> tuple[Tensor, ...]:
         """One hop from log-mels to pictures; nothing in it leaves the device."""
+        kind, pictures = call
         tokens = self.model.audio_encoder(mel.flatten(0, 1)).unflatten(0, mel.shape[:2])
-        call = HopCall(slots, carried, tokens, masked, reference)
-        what, shown = kind
-        if what == "cold":
-            length.denoiser.start_cold(length.pool, call)
+        given = HopCall(slots, carried, tokens, masked, reference)
+        if kind == "cold":
+            length.denoiser.start_cold(length.pool, given)
             return ()
-        latents = length.denoiser.run(what, length.pool, call)
-        if shown == "latents":
-            return (latents,)
-        decode = self._decoder.whole if shown == "whole" else self._decoder.rows
-        return (decode(latents, length.pool.decoder, slots),)
+        latents = length.denoiser.run(kind, length.pool, given)
+        return (self._decoder.pictures(latents) if pictures else latents,)
 
     def _length(self, hop: int) -> HopLength:
         if hop not in self._lengths:
             self._lengths[hop] = HopLength(
-                SessionPool(
-                    self.model,
-                    self.spec,
-                    hop,
-                    needs_of(self.spec),
-                    decoder=self._decoder.moments_shape,
-                ),
+                SessionPool(self.model, self.spec, hop, needs_of(self.spec), self._sessions),
                 Denoiser(self.model, self.spec, hop, self._mask, wrap=self._wrap),
             )
         return self._lengths[hop]

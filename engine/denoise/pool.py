@@ -18,6 +18,7 @@ from engine.errors import StreamError
 from engine.sampler import Sampler
 from engine.spec import ModelSpec
 
+FEWEST_MORE = 4  # slots that a pool grows by
 PADDING_SLOT = 0  # belongs to no session: what fills a batch up reads and writes there
 
 
@@ -82,28 +83,21 @@ class SessionPool:
     """The memory of all sessions of one hop length.
 
     Args:
-        capacity: sessions that it has room for at first; it doubles when they are more.
-        decoder: shape of a session's moments for decoding.
+        capacity: sessions that it has room for at first; when they are more it grows by half,
+            which costs the graphs that were captured over it.
 
     Attributes:
         noise: [slots, n, C, s, s] the sessions' fixed noises.
         start: [slots, h, C, s, s] clean latents that the next hop starts warm from.
         latents, masked, reference: [slots, c, C, s, s] of the context, clean.
         tokens: [slots, c, tokens, width] of the context.
-        decoder: [slots, ...] moments that decoding rows reads.
         rings: by timestep, then by layer, [slots, branches, 2, c, ...]: keys and values
             before positions, then the moments of pooled norms; guided steps have two branches.
         generation: rises when the tensors were replaced by larger ones.
     """
 
     def __init__(
-        self,
-        model: TorchModel,
-        spec: ModelSpec,
-        hop: int,
-        needs: Needs,
-        capacity: int = 4,
-        decoder: tuple[int, ...] = (0,),
+        self, model: TorchModel, spec: ModelSpec, hop: int, needs: Needs, capacity: int = 4
     ) -> None:
         self.context = spec.window_frames - hop
         self.generation = 0
@@ -120,7 +114,6 @@ class SessionPool:
         self.masked = network.new_zeros(slots, held, *face)
         self.reference = network.new_zeros(slots, held, *face)
         self.tokens = network.new_zeros(slots, held, spec.audio.tokens, spec.audio.width)
-        self.decoder = latents.new_zeros(slots, *decoder)
         self.rings: list[list[Tensor]] = []
         carried = context if needs.rings else 0
         for step in range(len(spec.timesteps) if carried else 0):
@@ -140,6 +133,7 @@ class SessionPool:
         """Device memory of one session."""
         return sum(t[0].numel() * t.element_size() for t in self._tensors())
 
+    @torch.inference_mode()
     def acquire(self, noise: Tensor) -> int:
         """A slot for a session with these fixed noises [n, C, s, s].
 
@@ -167,12 +161,11 @@ class SessionPool:
             self.masked,
             self.reference,
             self.tokens,
-            self.decoder,
             *flat,
         ]
 
     def _grow(self) -> None:
-        more = self.slots - 1
+        more = max(self.slots // 2, FEWEST_MORE)
         self._free = list(range(self.slots + more - 1, self.slots - 1, -1))
 
         def grown(tensor: Tensor) -> Tensor:
@@ -181,7 +174,6 @@ class SessionPool:
         self.noise, self.start = grown(self.noise), grown(self.start)
         self.latents, self.tokens = grown(self.latents), grown(self.tokens)
         self.masked, self.reference = grown(self.masked), grown(self.reference)
-        self.decoder = grown(self.decoder)
         self.rings = [[grown(ring) for ring in rings] for rings in self.rings]
         self.generation += 1
 

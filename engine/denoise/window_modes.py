@@ -85,6 +85,12 @@ def kind_of(spec: ModelSpec, hop: int, carried: int, hops: int, phase: int) -> K
     return "refresh" if refreshes and (hops + phase) % spec.refresh_hops == 0 else "hop"
 
 
+def kinds_of(spec: ModelSpec, hop: int) -> tuple[Kind, ...]:
+    """Every kind of hop that `kind_of` can ask for."""
+    first = kind_of(spec, hop, 0, 0, 0)
+    return (first, "refresh") if first == "hop" and spec.refresh_hops else (first,)
+
+
 class Denoiser:
     """Runs hops of one length over a pool.
 

@@ -7,6 +7,7 @@ import pytest
 from engine.avatar import AvatarSource
 from engine.errors import StreamError
 from engine.media import RenderedFrame
+from engine.pipeline import SourceFrame
 from engine.scheduler import Scheduler
 from engine.stream import Stream, StreamOptions
 from tests.fakes import FakeBackend, FakeCamera, fake_avatar, speech
@@ -126,17 +127,22 @@ def test_a_stream_that_fails_ends_alone() -> None:
     assert len(scheduler.run_due()) == 2
 
 
+class _BrokenCamera(FakeCamera):
+    def take(self, frames: range) -> list[SourceFrame]:
+        raise RuntimeError("the camera is broken")
+
+
 def test_a_source_that_fails_ends_its_stream_alone() -> None:
     backend = FakeBackend()
     scheduler = Scheduler(backend)
     good = _streams(backend, 1)[0]
     options = StreamOptions(hop_frames=4, realtime=False)
-    bad = Stream(backend, FakeCamera(50, [True]), options)  # too few answers
+    bad = Stream(backend, _BrokenCamera(50, [True]), options)
     for stream in (good, bad):
         scheduler.add(stream)
         stream.push_audio(speech(7))
     outputs = {id(output.stream): output for output in scheduler.run_due()}
-    assert isinstance(outputs[id(bad)].error, IndexError)
+    assert str(outputs[id(bad)].error) == "the camera is broken"
     assert len(outputs[id(good)].frames) == 4
 
 

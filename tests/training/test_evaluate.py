@@ -58,6 +58,9 @@ class GreyBackend:
     def reset(self) -> None:
         self.hops = 0
 
+    def warm_up(self, hop_frames: int) -> None:
+        """Always ready."""
+
     def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
         self.hops += 1
         return [np.full((len(item.mel), 128, 128, 3), 128, np.uint8) for item in batch]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,3 +111,29 @@ def test_a_batch_beyond_the_largest_bucket_is_run_in_several() -> None:
     for hop, others in zip(small, large, strict=True):
         for crops, same in zip(hop, others, strict=True):
             assert np.abs(crops.astype(int) - same.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"start": "noise", "refresh_hops": 0},
+        {"carry": "pinned", "refresh_hops": 0},
+        {"carry": "disjoint", "refresh_hops": 0},
+    ],
+)
+def test_a_warmed_backend_makes_no_program_while_it_serves(overrides: dict[str, Any]) -> None:
+    spec = dataclasses.replace(SPEC, **overrides)
+    model = TorchModel.random(spec, torch.device("cpu"), "f32")
+    warmed = TorchBackend(model, spec, buckets=(1, 2, 4), graphs=True)
+    warmed.warm_up(4)
+    made = {hop: set(length.programs) for hop, length in warmed._lengths.items()}
+    encoders = set(warmed._encoders)
+    cold = TorchBackend(model, spec, buckets=(1, 2, 4), graphs=True)
+    for backend in (warmed, cold):
+        for sessions in (1, 2, 3):
+            run(backend, sessions)
+        backend.encode(np.zeros((3, 32, 32, 3), np.uint8), masked=True)
+    assert {hop: set(length.programs) for hop, length in warmed._lengths.items()} == made
+    assert set(warmed._encoders) == encoders
+    assert set(cold._lengths[4].programs) <= made[4]
