@@ -131,6 +131,8 @@ def _pairs(made: F64, hop: int, period: int) -> list[F64]:
             at_border[here] & ~at_border[there],
             at_border[there] & ~at_border[here],
         )
+        if not (only_here.any() or only_there.any()):
+            continue
         border = made[here][only_here].sum() + made[there][only_there].sum()
         inside = made[there][only_here].sum() + made[here][only_there].sum()
         sums.append(np.asarray((border, inside), np.float64))

@@ -76,6 +76,13 @@ def test_a_clip_that_goes_round_twice_needs_no_truth_to_show_its_seam(
     assert found.low == pytest.approx(factor, rel=1e-6) == pytest.approx(found.high, rel=1e-6)
 
 
+def test_short_rounds_with_few_borders_keep_a_sound_interval() -> None:
+    rounds = np.tile(speech_like(57, 3), 2)
+    found = seam([with_seams(rounds, 16, 1.2)], [rounds], 16, period=57)
+    assert found is not None and found.paired
+    assert found.low == pytest.approx(1.2) == pytest.approx(found.high)
+
+
 def test_a_round_of_whole_hops_would_pair_nothing_and_is_refused() -> None:
     series = [np.tile(speech_like(320, 1), 2)]
     with pytest.raises(ValueError, match="multiple of 4"):
