@@ -363,7 +363,9 @@ def measure(
                 "steps": count,
                 "windows": way,
                 "hop": hop,
-                "to_many_steps": None if made is reference else distance(judge, made, reference),
+                "to_many_steps": None
+                if made is reference
+                else distance(judge, made, reference, len(made.clips[0])),
                 "frame_ms": round(made.frame_ms, 2),
                 **score(judge, made.clips, hop, period if period % hop else None),
             }

@@ -125,12 +125,12 @@ def measure(
         if case == upstream:
             published = run
         elif published is not None:
-            row["to_upstream"] = distance(judges[False], run, published)
+            row["to_upstream"] = distance(whole, run, published, bench.common)
         if case.steps == MANY_STEPS and not case.published and case.start == "noise":
             references[case.mode, case.refresh_hops] = run
         many = references.get((case.mode, case.refresh_hops))
         if many is not None and many is not run and case.hop == usual_hop(spec, case.mode):
-            row["to_many_steps"] = distance(judges[False], run, many)
+            row["to_many_steps"] = distance(whole, run, many, bench.common)
     rows = bench.rows
     result: dict[str, Any] = {
         "model": _described(spec),
@@ -180,6 +180,9 @@ class _Bench:
 
     def __init__(self, opener: Opener, judges: dict[bool, Judge]) -> None:
         self._opener, self._judges = opener, judges
+        window = opener.spec.window_frames
+        # What every case has, whatever its hop: whole windows of the shortest round.
+        self.common = judges[True].takes[0].frames // window * window
         self.rows: list[dict[str, Any]] = []
         self.refused: list[dict[str, Any]] = []
 
@@ -189,7 +192,8 @@ class _Bench:
         costly = passes(case, spec.window_frames) > COSTLY_PASSES
         judge = self._judges[costly]
         period = judge.takes[0].frames
-        rounds = 2 if case.hop > 1 and case.steps == len(spec.timesteps) else 1
+        paired = case.published or case.steps == len(spec.timesteps)
+        rounds = 2 if case.hop > 1 and paired else 1
         try:
             run = run_case(self._opener, case, judge.takes, rounds * period)
         except (BackendError, ConfigError) as error:
@@ -215,11 +219,8 @@ class _Bench:
         return run
 
     def _beginning(self, run: Run) -> dict[str, Any]:
-        """The figures over the frames that every case has: those that compare step counts."""
-        judge = self._judges[True]
-        frames = min(judge.takes[0].frames, len(run.clips[0]))
-        clips = [clip[:frames] for clip in run.clips]
-        figures = score(judge, clips, 2)
+        """The figures over the common frames: those that compare modes and step counts."""
+        figures = score(self._judges[True], [clip[: self.common] for clip in run.clips], 2)
         kept = ("frames", "mouth_psnr_db", "sharpness_ratio", "change_ratio")
         synced = ("opening_correlation", "opening_ratio", "error")
         return {

@@ -124,9 +124,8 @@ def sync(judge: Judge, clips: Sequence[U8], hop: int) -> dict[str, Any]:
     }
 
 
-def distance(judge: Judge, run: Run, reference: Run) -> dict[str, Any]:
-    """How far a run lies from another, over the frames that both have."""
-    frames = min(len(run.clips[0]), len(reference.clips[0]))
+def distance(judge: Judge, run: Run, reference: Run, frames: int) -> dict[str, Any]:
+    """How far a run lies from another over their first frames, which show the same."""
     ours, theirs = ([clip[:frames] for clip in item.clips] for item in (run, reference))
     result: dict[str, Any] = {"mouth_psnr_db": _round(psnr_db(ours, theirs, judge.box))}
     if run.latents is not None and reference.latents is not None:
