@@ -28,6 +28,7 @@ from benchmarks.report import (
 )
 
 TARGET: Final = 1.05  # boundary ratio in pinned, carry and causal
+LINE_FRAMES: Final = 512  # of all takes, below which a spectrum's line is chance
 
 SEAM_TEXT: Final = """
 Mean change from frame to frame around the lips, at hop borders over inside hops. Speech is not
@@ -151,7 +152,9 @@ def line_plot(usual: Sequence[dict[str, Any]]) -> LinePlot:
     """The hop line by hop and way, less the truth's."""
     series = []
     for way, own in _by_way(usual).items():
-        known = [row for row in own if row["hop_line_db"] is not None]
+        known = [
+            row for row in own if row["hop_line_db"] is not None and row["frames"] >= LINE_FRAMES
+        ]
         if known:
             off = [row["hop_line_db"] - row["hop_line_truth_db"] for row in known]
             series.append(Series(way, [row["hop"] for row in known], off))
