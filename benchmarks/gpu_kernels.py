@@ -18,30 +18,27 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.engine_cases import Case, fill_hops, open_case
+from benchmarks.gpu_command import begin, common_parser
 from benchmarks.hop_profile import by_kind, profile_hop
 from benchmarks.kernels.candidates import Studies, Study, triton_state
 from benchmarks.kernels.workloads import workloads_of
 from benchmarks.measure import (
     DTYPES,
     Ceilings,
-    Deadline,
     Figures,
     device_name,
-    exact_f32,
     measure_ceilings,
-    pick_device,
     table,
     time_calls,
 )
 from benchmarks.precisions import Distance
 from benchmarks.report import BarPlot, Report, Section, Table, here, write_report
-from benchmarks.synthetic import CODECS, SIZES, hop_inputs, model_of, spec_of
+from benchmarks.synthetic import hop_inputs, model_of, spec_of
 from engine.denoise.model import TorchModel
 from engine.spec import ModelSpec
 
@@ -54,11 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, writes gpu_kernels.json and its page, prints tables; the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    deadline = Deadline(options.minutes)
-    torch.set_num_threads(options.threads)
-    exact_f32()
-    device = pick_device(options.device)
+    device, deadline = begin(options)
     precision = options.precision or ("bf16" if device.type == "cuda" else "f32")
     spec = spec_of(options.size, options.resolution, options.codec)
     model = model_of(options.size, spec, device, precision)
@@ -99,17 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu_kernels",
-        description="Where a hop's time goes, and what would make it shorter.",
-        epilog="example: python -m benchmarks.gpu_kernels --out out --size tiny --shapes 1",
+    parser = common_parser(
+        "gpu_kernels",
+        "Where a hop's time goes, and what would make it shorter.",
+        "--out out --size tiny --shapes 1",
+        codec="whose decoder is studied (the size's own)",
     )
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="folder of the JSON and the page")
-    add("--size", choices=SIZES, default="published", help="tiny to test the command on a CPU")
-    add("--resolution", type=int, help="pixels of the face crop (the size's own)")
-    add("--codec", choices=CODECS, help="whose decoder is studied (the size's own)")
-    add("--device", default="auto", help="cpu, cuda or auto (auto)")
     add("--precision", choices=list(DTYPES), help="of the network (bf16; f32 on a CPU)")
     add("--batch", type=int, default=4, help="sessions a call (4)")
     add("--hop", type=int, default=4, help="new frames a call (4)")
@@ -117,8 +106,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--compile", action=argparse.BooleanOptionalAction, help="torch.compile (on CUDA)")
     add("--rounds", type=int, default=30, help="timed calls (30)")
     add("--limit-s", type=float, default=2.0, help="seconds of timed calls, about (2)")
-    add("--minutes", type=float, default=9.0, help="begin no study after so long (9)")
-    add("--threads", type=int, default=1, help="torch's threads on a CPU (1)")
     return parser
 
 

@@ -16,25 +16,21 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.engine_cases import EXECUTIONS, MODES
+from benchmarks.gpu_command import begin, common_parser
 from benchmarks.measure import (
     DTYPES,
     Deadline,
     Figures,
     device_name,
-    exact_f32,
-    pick_device,
     table,
 )
 from benchmarks.report import LinePlot, Report, Section, Series, Table, here, write_report
 from benchmarks.synthetic import (
-    CODECS,
-    SIZES,
     CodecName,
     model_of,
     spec_of,
@@ -96,11 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, writes gpu_latency.json and its page, prints tables; the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    deadline = Deadline(options.minutes)
-    torch.set_num_threads(options.threads)
-    exact_f32()
-    device = pick_device(options.device)
+    device, deadline = begin(options)
     precision = options.precision or ("bf16" if device.type == "cuda" else "f32")
     execution = options.execution or ("graphs" if device.type == "cuda" else "eager")
     codec: CodecName = options.codec or ("tiny" if options.size == "bundled" else "taesd")
@@ -151,17 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu_latency",
-        description="Hop lengths at growing session counts, with the scheduler in the loop.",
-        epilog="example: python -m benchmarks.gpu_latency --out out --size tiny --hops 4",
+    parser = common_parser(
+        "gpu_latency",
+        "Hop lengths at growing session counts, with the scheduler in the loop.",
+        "--out out --size tiny --hops 4",
+        codec="picture codec (taesd; the bundled model's own)",
     )
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="folder of the JSON and the page")
-    add("--size", choices=SIZES, default="published", help="tiny to test the command on a CPU")
-    add("--resolution", type=int, help="pixels of the face crop (the size's own)")
-    add("--codec", choices=CODECS, help="picture codec (taesd; the bundled model's own)")
-    add("--device", default="auto", help="cpu, cuda or auto (auto)")
     add("--precision", choices=list(DTYPES), help="of the network (bf16; f32 on a CPU)")
     add("--mode", choices=MODES, default="carry", help="how earlier frames are seen (carry)")
     add("--steps", type=int, default=2, help="denoising steps (2)")
@@ -170,8 +158,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--sessions", type=int, default=MOST_SESSIONS, help=f"at most ({MOST_SESSIONS})")
     add("--seconds", type=float, default=8.0, help="of the virtual clock, each count (8)")
     add("--picture", type=int, default=512, help="pixels of the avatar's side (512)")
-    add("--minutes", type=float, default=9.0, help="begin no session count after so long (9)")
-    add("--threads", type=int, default=1, help="torch's threads on a CPU (1)")
     return parser
 
 

@@ -19,26 +19,24 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.gpu_command import begin, common_parser
 from benchmarks.measure import (
     Deadline,
     Figures,
     device_name,
-    exact_f32,
     has_fp8,
-    pick_device,
     table,
 )
 from benchmarks.mode_distances import Clip, KeyAge, key_ages, mode_distances
 from benchmarks.precisions import PRECISIONS, Distance, components, in_precision
 from benchmarks.report import LinePlot, Report, Section, Series, Table, here, write_report
-from benchmarks.synthetic import CODECS, SIZES, model_of, spec_of, way_of
+from benchmarks.synthetic import model_of, spec_of, way_of
 from engine.backends.base import HopInput
 from engine.backends.torch_backend import TorchBackend
 from engine.checkpoints import resolve_model
@@ -55,11 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, writes gpu_numerics.json and its page, prints tables; the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    deadline = Deadline(options.minutes)
-    torch.set_num_threads(options.threads)
-    exact_f32()
-    device = pick_device(options.device)
+    device, deadline = begin(options)
     if options.model is None:
         base = spec_of(options.size, options.resolution, options.codec)
         model = model_of(options.size, base, device, "f32")
@@ -98,25 +92,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu_numerics",
-        description="Number formats against f32, window modes against each other.",
-        epilog="example: python -m benchmarks.gpu_numerics --out out --size tiny",
+    parser = common_parser(
+        "gpu_numerics",
+        "Number formats against f32, window modes against each other.",
+        "--out out --size tiny",
+        codec="picture codec (the size's own: kl)",
     )
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="folder of the JSON and the page")
-    add("--size", choices=SIZES, default="published", help="tiny to test the command on a CPU")
     add("--model", help="name or folder of a model with weights, instead of a size")
-    add("--resolution", type=int, help="pixels of the face crop (the size's own)")
-    add("--codec", choices=CODECS, help="picture codec (the size's own: kl)")
-    add("--device", default="auto", help="cpu, cuda or auto (auto)")
     add("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     add("--steps", type=int, default=2, help="denoising steps (2)")
     add("--hop", type=int, default=4, help="new frames a call (4)")
     add("--hops", type=int, default=32, help="hops without a refresh, for the keys' age (32)")
     add("--frames", type=int, default=96, help="of the clip that modes are compared on (96)")
-    add("--minutes", type=float, default=9.0, help="begin no part after so long (9)")
-    add("--threads", type=int, default=1, help="torch's threads on a CPU (1)")
     return parser
 
 
