@@ -249,13 +249,25 @@ def leaves(stage: Stage) -> Iterable[Shot]:
 
 
 def cut_to_guest(stage: Stage) -> Iterable[Shot]:
-    """Another person in another picture, the inverse backdrop behind."""
+    """Another person, smaller, elsewhere and in the dark, from one picture to the next."""
+    scale = 0.7 * stage.height / 512
     for index, head in enumerate(stage.usual):
         if index < 75:
             yield stage.shot(head)
             continue
-        shot = stage.shot(stage.guest[index])
-        yield dataclasses.replace(shot, camera=Camera(gain=0.55 if index % 2 else 0.56))
+        placed = Placed(stage.guest[index], scale, 0.3, 0.55)
+        rgb = compose([placed], stage.width, stage.height)
+        points = _placed_points(placed, stage.width, stage.height)
+        yield Shot(rgb, Camera(gain=0.5), True if index >= 85 else None, points)
+
+
+def guest_in_its_place(stage: Stage) -> Iterable[Shot]:
+    """Another person where the first one was, in the same picture: not seen as a cut."""
+    for index, head in enumerate(stage.usual):
+        if index < 75:
+            yield stage.shot(head)
+            continue
+        yield stage.shot(stage.guest[index], True if index >= 110 else None)
 
 
 def _placed_points(item: Placed, width: int, height: int) -> F32:
@@ -315,6 +327,7 @@ SCENES: Final[dict[str, Callable[[Stage], Iterable[Shot]]]] = {
     **{f"cover: {kind}": cover(kind) for kind in OCCLUDERS},
     "face leaves": leaves,
     "scene cut": cut_to_guest,
+    "another in its place": guest_in_its_place,
     "larger face appears": larger_face_appears,
     "somebody passes": somebody_passes,
     "followed face leaves two": leaves_to_another,

@@ -23,8 +23,8 @@ from engine.errors import VideoFormatError
 from engine.face.budget import BudgetShare, DetectorBudget
 from engine.face.detect import DetectedFace, FaceBox, FaceDetector
 from engine.face.occlusion import OcclusionState, judge_cover
-from engine.face.turn import TurnState, follow_turn, judge_turn, same_person
-from engine.face.view import UNIT_BROWS, face_view
+from engine.face.turn import TurnState, follow_turn, judge_turn, registered, same_person
+from engine.face.view import UNIT_BROWS, face_view, view_affine
 from engine.gate import FaceClosed
 from engine.media import F32, U8, Picture
 
@@ -43,6 +43,7 @@ _COVER_TURN: Final = np.radians(30.0)  # beyond, the lower face is not judged
 _KNOWN: Final = 0.84  # likeness from which a face that comes back is the one that left
 _BACK_AT_ONCE: Final = 12  # pictures within which its place alone is enough
 _ASTRAY: Final = 0.75  # likeness below which the points have slipped
+_SLIPPED: Final = 0.05  # likeness lost while no mouth is shown that could jump
 _STRANGER: Final = 0.15  # likeness lost against the usual: somebody else is being followed
 _STRANGE_SEARCHES: Final = 3  # in a row close the gate: one or two are a blink
 _STRANGER_SEARCHES: Final = 5  # and so many end it
@@ -59,6 +60,7 @@ _PULL_ALONE: Final = 0.4  # the same where the flow failed
 _FAR: Final = 0.12  # a detection this far off (in box sides) is believed at once
 _NEAR: Final = 0.04  # off by less it needs no second look
 _WORSE: Final = 0.05  # likeness that a detection may cost
+_REGISTER: Final = 0.4  # of the way to where a face looks right
 _CUT: Final = 28.0  # mean luma difference of two thumbnails: another scene
 _THUMBNAIL: Final = (32, 24)
 
@@ -302,7 +304,10 @@ class FaceTracker:
             share = 0.0
         elif off > _FAR or (back and face.sure):  # hardly a mouth that could jump
             share = 1.0
-        elif trusted and face.sure and state.turn.alike < _ASTRAY:
+        elif trusted and (
+            (face.sure and state.turn.alike < _ASTRAY)
+            or (state.cover.covered and state.turn.alike < state.usual - _SLIPPED)
+        ):
             share = _PULL_ALONE
         elif trusted:
             share = _PULL if face.sure else _PULL_UNSURE
@@ -348,7 +353,8 @@ class FaceTracker:
         view = self._view(picture, state.points)
         if view is None:
             return
-        judge_turn(state.turn, view)
+        judge_turn(state.turn, view, frontal=face is not None and face.yaw is None)
+        self._register(view)
         if face is not None and face.yaw is not None:
             state.turn.yaw = face.yaw
         settled = face is not None and face.sure and state.turn.settled
@@ -359,9 +365,24 @@ class FaceTracker:
             state.strange += 1
             if state.strange >= _STRANGER_SEARCHES:
                 self._lose()
+                # Somebody else is in its place: look for it briefly, then enrol who is there.
+                state.last_box, state.away = None, FORGET - _BACK_AT_ONCE
             return
         state.strange = 0
         state.usual += _USUAL_RATE * (alike - state.usual)
+
+    def _register(self, view: F32) -> None:
+        """Moves points that have slipped part of the way to where the face looks right."""
+        state = self.state
+        off = registered(state.turn, view)
+        if off is None:
+            return
+        assert state.box is not None
+        affine = view_affine(state.points).astype(np.float64)
+        shown = state.points @ affine[:, :2].T + affine[:, 2]
+        back = np.asarray(cv2.invertAffineTransform(affine))
+        right = (shown @ off[:, :2].T + off[:, 2]) @ back[:, :2].T + back[:, 2]
+        state.points = (state.points + _REGISTER * (right - state.points)).astype(np.float32)
 
     def _likeness(self, picture: Picture, face: DetectedFace) -> float:
         view = self._view(picture, face.points)

@@ -37,6 +37,11 @@ _SEEN: Final = np.radians(62.0)  # beyond this angle the straight view shows not
 _ALIKE: Final = 0.7  # correlation below which looks say nothing about the turn: a blink, say
 _TRUST: Final = 0.4  # share of the difference to the looks that is made up at once
 _CLEARLY: Final = 0.06  # more alike than at the followed turn
+_ALIKE_TO_REGISTER: Final = 0.8
+_STRAIGHT_TO_REGISTER: Final = np.radians(9.0)
+_REGISTER_ROUNDS: Final = 3
+_HARDLY: Final = 0.01  # less alike than at the best turn
+_FRONTAL: Final = 0.8  # of a turn stays where a frontal face was found and looks agree
 _STRAIGHT: Final = np.radians(8.0)
 _LEARN_ALIKE: Final = 0.85
 _LEARN: Final = 0.05  # share of a new straight view in the learnt one
@@ -103,11 +108,12 @@ def follow_turn(state: TurnState, before: F32, after: F32, middle: F64, unit: fl
     state.yaw = float(np.clip(state.yaw + solution[4], -limit, limit))
 
 
-def judge_turn(state: TurnState, view: F32) -> None:
+def judge_turn(state: TurnState, view: F32, *, frontal: bool = False) -> None:
     """Corrects the turn by the looks of the face, and learns how it looks straight.
 
     Args:
         view: `engine.face.view.face_view` of the face.
+        frontal: a detector of frontal faces has just found it.
     """
     luma = view[0][_ROWS]
     if not state.settled or state.straight is None:
@@ -121,11 +127,71 @@ def judge_turn(state: TurnState, view: F32) -> None:
         return
     looks = _vertex(alike, best)
     # Between turns that look nearly the same, the flow knows better.
-    here = np.interp(np.degrees(state.yaw), np.arange(-_FURTHEST, _FURTHEST + 1, _STEP), alike)
+    tried = np.arange(-_FURTHEST, _FURTHEST + 1, _STEP)
+    here = float(np.interp(np.degrees(state.yaw), tried, alike))
     gain = float(np.clip((state.alike - here) / _CLEARLY, 0.0, 1.0))
     state.yaw += _TRUST * gain * (looks - state.yaw)
+    if frontal and alike[len(tried) // 2] > state.alike - _HARDLY:
+        state.yaw *= _FRONTAL
     if abs(looks) < _STRAIGHT and abs(state.yaw) < _STRAIGHT and state.alike > _LEARN_ALIKE:
         state.straight += np.float32(_LEARN) * (luma - state.straight)
+
+
+def registered(state: TurnState, view: F32) -> F64 | None:
+    """[2, 3] similarity from where the face should be in the view to where it is.
+
+    None where it is turned or too different to tell. By least squares over brightness: where
+    the learnt face, moved a little, differs from the view, its slopes say how far.
+    """
+    if not state.settled or state.straight is None:
+        return None
+    if state.alike < _ALIKE_TO_REGISTER or abs(state.yaw) > _STRAIGHT_TO_REGISTER:
+        return None
+    luma = view[0][_ROWS]
+    height, width = luma.shape
+    inner = (slice(_SHIFT, height - _SHIFT), slice(10, width - 10))
+    across, along = np.arange(width) - MIDDLE, np.arange(height) + float(_ROWS.start - ABOVE)
+    x, y = (grid[inner].ravel() for grid in np.meshgrid(across, along))
+    wanted = state.straight[inner].ravel()
+    # About the middle between the brows: growth, roll, shift right, shift down.
+    grow = roll = right = down = 0.0
+    centre: F64 = np.array([MIDDLE, float(ABOVE - _ROWS.start)])
+    for _ in range(_REGISTER_ROUNDS):
+        linear = _similar(grow, roll)
+        shift: F64 = centre - linear @ centre + np.array([right, down])
+        matrix = np.column_stack([linear, shift]).astype(np.float32)
+        moved = np.asarray(
+            cv2.warpAffine(
+                luma,
+                matrix,
+                (width, height),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            ),
+            np.float64,
+        )
+        slope_x, slope_y = np.gradient(moved, axis=1), np.gradient(moved, axis=0)
+        gx, gy, now = slope_x[inner].ravel(), slope_y[inner].ravel(), moved[inner].ravel()
+        model = np.column_stack([now, np.ones_like(now), gx * x + gy * y, gy * x - gx * y, gx, gy])
+        weights: F64 = np.ones(len(now))
+        solution: F64 = np.zeros(6)
+        for _ in range(2):  # brows and lids move on their own: what differs most counts little
+            weighted = model * weights[:, None]
+            normal = weighted.T @ model + 1e-3 * np.eye(6)
+            solution = np.asarray(np.linalg.solve(normal, weighted.T @ wanted), np.float64)
+            rest = wanted - model @ solution
+            weights = 1.0 / (1.0 + (rest / max(2.0 * float(np.median(np.abs(rest))), 1.0)) ** 2)
+        contrast = max(float(solution[0]), 0.2)
+        grow, roll, right, down = np.array([grow, roll, right, down]) + solution[2:] / contrast
+        if max(abs(grow), abs(roll)) > 0.15 or max(abs(right), abs(down)) > 2 * _SHIFT:
+            return None
+    linear = _similar(grow, roll)
+    place = np.array([MIDDLE, float(ABOVE)])
+    return np.column_stack([linear, place - linear @ place + [right, down]])
+
+
+def _similar(grow: float, roll: float) -> F64:
+    return np.array([[1.0 + grow, -roll], [roll, 1.0 + grow]])
 
 
 def same_person(state: TurnState, view: F32) -> float:

@@ -27,13 +27,22 @@ _TEMPLATE: Final = FaceSpec(
 UNIT_BROWS: Final = 37.2  # between the brows, in units; means over people
 
 
+def view_affine(points: F32) -> F32:
+    """float32 [2, 3] from picture pixels to pixels of the view.
+
+    Args:
+        points: [3, 2] left brow, right brow, nose in picture pixels.
+    """
+    return align_affine(points, _TEMPLATE)
+
+
 def face_view(picture: Picture, points: F32) -> F32:
     """float32 [3, HEIGHT, WIDTH]: Y, U and V of the face, row ABOVE at its brows.
 
     Args:
         points: [3, 2] left brow, right brow, nose in picture pixels.
     """
-    affine = align_affine(points, _TEMPLATE).astype(np.float64)
+    affine = view_affine(points).astype(np.float64)
     luma, chroma = planes(picture.i420)
     halved = affine.copy()
     halved[:, :2] *= 2.0

@@ -5,14 +5,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import pytest
 
 from benchmarks.gate_scenes import Head, framed, turned
 from engine.face.haar import HaarDetector
 from engine.face.track import PROFILE_CLOSE, FaceTracker, Tracked
-from engine.face.turn import SETTLED_VIEWS, TurnState, follow_turn, judge_turn, same_person
-from engine.face.view import face_view
+from engine.face.turn import (
+    SETTLED_VIEWS,
+    TurnState,
+    follow_turn,
+    judge_turn,
+    registered,
+    same_person,
+)
+from engine.face.view import face_view, view_affine
 from engine.media import F32
 from tests.rendered_heads import idle_heads, shot
 
@@ -129,3 +137,34 @@ def test_a_blink_turns_nobody() -> None:
     for index in range(36, 48):
         judge_turn(state, face_view(shot(heads[index]), _placed(heads[index])))
         assert abs(np.degrees(state.yaw)) < 5.0
+
+
+def test_points_that_slipped_are_registered_to_the_learnt_face() -> None:
+    heads = idle_heads("anna")
+    state = TurnState()
+    for index in range(SETTLED_VIEWS + 1):
+        judge_turn(state, face_view(shot(heads[index]), _placed(heads[index])))
+    true = _placed(heads[8])
+    middle = true.mean(axis=0)
+    slipped = np.asarray((true - middle) * 1.06 + middle + [5.0, -4.0], np.float32)
+    errors = []
+    for _ in range(4):
+        errors.append(float(np.abs(slipped - true).max()))
+        off = registered(state, face_view(shot(heads[8]), slipped))
+        assert off is not None
+        affine = view_affine(slipped).astype(np.float64)
+        shown = slipped @ affine[:, :2].T + affine[:, 2]
+        inverse = np.asarray(cv2.invertAffineTransform(affine))
+        right = (shown @ off[:, :2].T + off[:, 2]) @ inverse[:, :2].T + inverse[:, 2]
+        slipped = np.asarray(right, np.float32)
+    assert errors[0] > 6.0
+    assert errors[-1] < 1.5
+
+
+def test_a_turned_face_is_not_registered() -> None:
+    heads = idle_heads("anna")
+    state = TurnState()
+    for index in range(SETTLED_VIEWS + 1):
+        judge_turn(state, face_view(shot(heads[index]), _placed(heads[index])))
+    state.yaw = 0.3
+    assert registered(state, face_view(shot(heads[8]), _placed(heads[8]))) is None
