@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Cell = str | float | int | None
 
 NEEDS_MATPLOTLIB: Final = (
-    'no HTML report: it needs matplotlib, pip install "lipwire[bench]"; the JSON is complete'
+    'no HTML report: it needs matplotlib, pip install -e ".[bench]"; the JSON is complete'
 )
 PACKAGES: Final = ("numpy", "torch", "diffusers", "openvino", "onnxruntime")
 # Mid tones that stand out on white and on near-black, in an order that keeps neighbours apart.

@@ -136,7 +136,7 @@ def _run_bench(arguments: argparse.Namespace) -> int:
         module = importlib.import_module(f"benchmarks.{arguments.bench}")
     except ModuleNotFoundError as error:
         raise LipwireError(
-            f'bench {arguments.bench}: {error}; pip install "lipwire[bench]"'
+            f'bench {arguments.bench}: {error}; pip install -e ".[bench]"'
         ) from error
     main: Callable[[Sequence[str]], int] = module.main
     return main(arguments.arguments)

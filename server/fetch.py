@@ -186,7 +186,7 @@ def _require_packages() -> None:
     if missing:
         raise FetchError(
             f"fetching and converting needs {', '.join(missing)}; "
-            'to install: pip install "lipwire[latentsync]"'
+            'to install: pip install -e ".[latentsync]"'
         )
 
 

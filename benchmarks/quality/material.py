@@ -114,7 +114,7 @@ def make_takes(
         from training.faces.renderer import CropRenderer  # noqa: F401
     except ModuleNotFoundError as error:
         raise LipwireError(
-            f'faces are drawn with scipy ({error}); pip install "lipwire[bench]"'
+            f'faces are drawn with scipy ({error}); pip install -e ".[bench]"'
         ) from error
     speeches = load_speeches()
     mels = [looped_mel(speech.samples, spec.audio)[:frames] for speech in speeches]

@@ -81,7 +81,7 @@ def _torch_status(name: str, model_dir: Path) -> BackendStatus:
     version = _version("torch")
     if version is None:
         detail = "torch is not installed"
-        return BackendStatus(name, False, detail, 'pip install "lipwire[latentsync]"')
+        return BackendStatus(name, False, detail, 'pip install -e ".[latentsync]"')
     missing = _missing(model_dir, SAFETENSORS_FILES)
     if missing:
         detail = f"torch {version} found no {', '.join(missing)} in {model_dir}"

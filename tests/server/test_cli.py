@@ -72,7 +72,7 @@ def test_a_bench_whose_packages_are_absent_says_what_to_install(
     monkeypatch.setattr(importlib, "import_module", absent)
     assert main(["bench", "latency"]) == 1
     error = capsys.readouterr().err
-    assert "httpx" in error and 'pip install "lipwire[bench]"' in error
+    assert "httpx" in error and 'pip install -e ".[bench]"' in error
 
 
 def test_avatars_are_listed_for_people_and_for_programs(

@@ -345,7 +345,7 @@ def test_what_has_to_be_installed_is_said(
     hub: StandIn, published: PublishedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetching, "NEEDED", ("no_such_module",))
-    with pytest.raises(FetchError, match=r'no_such_module.*pip install "lipwire\[latentsync\]"'):
+    with pytest.raises(FetchError, match=r'no_such_module.*pip install -e "\.\[latentsync\]"'):
         bring(published, tmp_path)
 
 
