@@ -115,7 +115,10 @@ class Scheduler:
     def _run(
         self, asking: Sequence[tuple[Stream, PendingHop]], errors: dict[int, Exception]
     ) -> dict[int, U8]:
-        """The generated crops by stream; a batch that fails is run again one by one."""
+        """The generated crops by stream; a batch that fails is run again one by one.
+
+        What its sessions carry may be half written by then, so that they start from nothing.
+        """
         if not asking:
             return {}
         found: dict[int, Exception] = {}
@@ -127,8 +130,10 @@ class Scheduler:
             errors.update(found)
             return {}
         alone: dict[int, U8] = {}
-        for item in asking:
-            alone.update(self._run([item], errors))
+        for stream, hop in asking:
+            if hop.state is not None:
+                hop.state.reset()
+            alone.update(self._run([(stream, hop)], errors))
         return alone
 
 

@@ -121,6 +121,9 @@ def test_a_stream_that_fails_ends_alone() -> None:
     assert [output.stream for output in failed] == [streams[1]]
     assert "refused" in str(failed[0].error)
     assert sum(len(output.frames) == 4 for output in outputs) == 2
+    # The failed call may have written half of what they carry: they start from nothing.
+    assert [session.resets for session in backend.sessions] == [1, 1, 1]
+    assert [session.carried for session in backend.sessions] == [4, 0, 4]
     for stream in streams:
         if stream is not streams[1]:
             stream.push_audio(speech(4))
