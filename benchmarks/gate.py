@@ -47,7 +47,7 @@ from engine.media import F32, FPS, FRAME_SAMPLES, U8, Picture
 FRAMES: Final = 150
 FRAME_MS: Final = 1000 // FPS
 _EVENT, _END = 70, 115  # pictures between which something is wrong
-_TILE: Final = (112, 84)
+_TILE: Final = (96, 72)
 _TOLD_APART_MS: Final = 400  # what a change may take, either way
 
 
@@ -441,7 +441,7 @@ def _quantiles(taken: Sequence[float]) -> dict[str, float]:
     return {"p50_ms": round(p50, 2), "p95_ms": round(p95, 2), "max_ms": round(most, 2)}
 
 
-def draw_sheet(runs: Sequence[Run], columns: int = 15) -> U8:
+def draw_sheet(runs: Sequence[Run], columns: int = 12) -> U8:
     """Scenes as rows of pictures, framed green where the gate is open and by reason where not."""
     colours = {
         None: (60, 180, 75),
@@ -456,15 +456,13 @@ def draw_sheet(runs: Sequence[Run], columns: int = 15) -> U8:
         chosen = np.linspace(6, len(run.pictures) - 1, columns).astype(int)
         for index in chosen:
             picture = run.pictures[index]
-            tile = np.asarray(
-                cv2.resize(picture, (112, 84), interpolation=cv2.INTER_AREA), np.uint8
-            )
+            tile = np.asarray(cv2.resize(picture, _TILE, interpolation=cv2.INTER_AREA), np.uint8)
             colour = colours[run.answers[5 * int(index)].closed]
             tiles.append(cv2.copyMakeBorder(tile, 3, 3, 3, 3, cv2.BORDER_CONSTANT, value=colour))
-        label = np.full((90, 150, 3), 255, np.uint8)
+        label = np.full((_TILE[1] + 6, 150, 3), 255, np.uint8)
         words = run.scene.split(", ")
         for line, text in enumerate(words):
-            place = (4, 40 + 16 * line)
+            place = (4, 34 + 16 * line)
             cv2.putText(
                 label, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA
             )
@@ -513,7 +511,7 @@ def main() -> None:
     if arguments.sheet is not None:
         sheet = draw_sheet([runs[0] for runs in by_scene.values()])
         bgr = np.ascontiguousarray(sheet[..., ::-1])
-        cv2.imwrite(str(arguments.sheet), bgr, [cv2.IMWRITE_JPEG_QUALITY, 80])
+        cv2.imwrite(str(arguments.sheet), bgr, [cv2.IMWRITE_JPEG_QUALITY, 72])
 
 
 if __name__ == "__main__":

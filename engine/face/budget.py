@@ -3,8 +3,8 @@
 Detection comes in lumps of milliseconds; tracking a face between two of them costs less than
 one. So that a lump never lands on another in the middle of a hop, sessions draw their searches
 on one account. It counts work, not time: each picture of each of n sessions pays in an n-th of
-an interval's allowance, and a search may start while the account is not in debt. A session that
-is refused coasts on optical flow and comes first the next time.
+an interval's allowance, and a search starts when that much is there. A session that is refused
+coasts on optical flow and comes first the next time.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from __future__ import annotations
 import weakref
 from typing import Final
 
-INTERVAL_COST: Final = (
-    30_000  # pixels over scales: one search near a face, or a third of a full one
-)
+# Pixels over scales: a search near a face, or a third of a full one, by the cascade.
+INTERVAL_COST: Final = 20_000
 STALE_PICTURES: Final = 32  # of each session: who has not asked again by then has lost its turn
 
 
@@ -88,8 +87,12 @@ class DetectorBudget:
         self._credit = min(credit, float(self._interval_cost))
 
     def spend(self, share: BudgetShare, cost: int) -> bool:
-        """Takes `cost` from the account unless it is in debt or another's turn comes first."""
-        if self._credit <= 0.0 or any(other.before(share) for other in self._shares):
+        """Takes `cost` unless the account is short of it or another's turn comes first.
+
+        What costs more than an interval's allowance may start on a full account, and leaves debt.
+        """
+        short = self._credit < min(cost, self._interval_cost)
+        if short or any(other.before(share) for other in self._shares):
             self.refused += 1
             return False
         self._credit -= cost

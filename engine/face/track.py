@@ -62,6 +62,7 @@ _NEAR: Final = 0.04  # off by less it needs no second look
 _WORSE: Final = 0.05  # likeness that a detection may cost
 _REGISTER: Final = 0.4  # of the way to where a face looks right
 _CUT: Final = 28.0  # mean luma difference of two thumbnails: another scene
+_CUT_UNFOLLOWED: Final = 12.0  # the same where the flow lost the face
 _THUMBNAIL: Final = (32, 24)
 
 
@@ -119,7 +120,7 @@ class TrackState:
 
     luma: U8 | None = None
     thumbnail: F32 | None = None
-    size: tuple[int, int] = (0, 0)
+    size: tuple[int, ...] = ()
     scale: float = 1.0
     flow_points: F32 = field(default_factory=lambda: np.zeros((0, 1, 2), np.float32))
     box: FaceBox | None = None
@@ -161,22 +162,22 @@ class FaceTracker:
         luma = picture.luma
         if self._share is not None:
             self._share.picture()
-        cut = self._is_cut(luma)
+        scale = min(_FLOW_HEIGHT / luma.shape[0], 1.0)
+        small = luma
+        if scale < 1.0:
+            shrunk = cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            small = np.asarray(shrunk, np.uint8)
+        thumbnail = np.asarray(
+            cv2.resize(luma, _THUMBNAIL, interpolation=cv2.INTER_AREA), np.float32
+        )
+        change = self._change(luma, thumbnail)
+        followed = self.state.box is not None
+        flowed = followed and change <= _CUT and self._flow(small)
+        cut = change > (_CUT if flowed or not followed else _CUT_UNFOLLOWED)
         if cut:
             self.reset()
         state = self.state
-        state.size = (luma.shape[0], luma.shape[1])
-        state.thumbnail = _thumbnail(luma)
-        state.scale = min(_FLOW_HEIGHT / luma.shape[0], 1.0)
-        small = luma
-        if state.scale < 1.0:
-            small = np.asarray(
-                cv2.resize(
-                    luma, None, fx=state.scale, fy=state.scale, interpolation=cv2.INTER_AREA
-                ),
-                np.uint8,
-            )
-        flowed = state.box is not None and self._flow(small)
+        state.size, state.thumbnail, state.scale = luma.shape, thumbnail, scale
         state.luma = small
         if flowed and len(state.flow_points) < _RESEED:
             self._seed()
@@ -193,11 +194,12 @@ class FaceTracker:
         face = TrackedFace(state.points.copy(), confidence, state.turn.yaw)
         return Tracked(face, cut, self._closed(picture), stranger)
 
-    def _is_cut(self, luma: U8) -> bool:
+    def _change(self, luma: U8, thumbnail: F32) -> float:
+        """Mean difference to the picture before, in levels; infinite if there is none."""
         state = self.state
-        if state.thumbnail is None or state.size != (luma.shape[0], luma.shape[1]):
-            return True
-        return float(np.abs(_thumbnail(luma) - state.thumbnail).mean()) > _CUT
+        if state.thumbnail is None or state.size != luma.shape:
+            return float("inf")
+        return float(np.abs(thumbnail - state.thumbnail).mean())
 
     def _closed(self, picture: Picture) -> FaceClosed | None:
         """Why this face's mouth must not be generated."""
@@ -470,7 +472,3 @@ class FaceTracker:
         state.box = FaceBox(float(x) - size / 2, float(y) - size / 2, size)
         state.flow_points = after[inliers.ravel() == 1]
         return True
-
-
-def _thumbnail(luma: U8) -> F32:
-    return np.asarray(cv2.resize(luma, _THUMBNAIL, interpolation=cv2.INTER_AREA), np.float32)

@@ -33,6 +33,7 @@ _ROWS: Final = slice(ABOVE - 12, ABOVE + 28)  # forehead to the nose's tip: what
 _SHIFT: Final = 4  # units that the view may be off
 _STEP: Final = 10  # degrees between two turns that are tried
 _FURTHEST: Final = 60
+_ABOUT: Final = 2  # steps around a known turn
 _SEEN: Final = np.radians(62.0)  # beyond this angle the straight view shows nothing
 _ALIKE: Final = 0.7  # correlation below which looks say nothing about the turn: a blink, say
 _TRUST: Final = 0.4  # share of the difference to the looks that is made up at once
@@ -195,16 +196,19 @@ def _similar(grow: float, roll: float) -> F64:
 
 
 def same_person(state: TurnState, view: F32) -> float:
-    """Likeness of a view to the learnt face over all turns, at most 1.0; 1.0 if none is learnt."""
+    """Likeness of a view to the learnt face about as far turned; 1.0 if none is learnt."""
     if state.straight is None:
         return 1.0
-    return float(likeness(state.straight, view[0][_ROWS]).max())
+    middle = round((np.degrees(state.yaw) + _FURTHEST) / _STEP)
+    middle = min(max(middle, _ABOUT), 2 * _FURTHEST // _STEP - _ABOUT)
+    turns = slice(middle - _ABOUT, middle + _ABOUT + 1)
+    return float(likeness(state.straight, view[0][_ROWS], turns).max())
 
 
-def likeness(straight: F32, luma: F32) -> F64:
-    """Correlation of `luma` with the straight face at every turn that is tried."""
+def likeness(straight: F32, luma: F32, turns: slice = slice(None)) -> F64:
+    """Correlation of `luma` with the straight face at every turn that is tried, or at some."""
     scores = []
-    for columns, first in _turned_columns():
+    for columns, first in _turned_columns()[turns]:
         rows = np.arange(_SHIFT, straight.shape[0] - _SHIFT, dtype=np.float32)
         expected = cv2.remap(
             straight,

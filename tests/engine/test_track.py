@@ -108,6 +108,23 @@ def test_another_scene_is_a_cut_and_the_first_picture_is_one() -> None:
     assert tracker.update(as_picture(255 - portrait())).cut
 
 
+def test_a_lesser_change_is_a_cut_where_the_flow_loses_the_face() -> None:
+    tracker = FaceTracker(CountingDetector())
+    tracker.update(as_picture(portrait()))
+    mirrored = portrait()[:, ::-1].copy()
+    other = np.clip(0.7 * portrait() + 0.3 * mirrored[::-1], 0, 255).astype(np.uint8)
+    small = (32, 24)
+    apart = np.abs(
+        cv2.resize(other, small, interpolation=cv2.INTER_AREA).astype(float)
+        - cv2.resize(portrait(), small, interpolation=cv2.INTER_AREA)
+    ).mean()
+    assert 12 < apart < 28
+    assert not tracker.update(as_picture(portrait())).cut
+    scrambled = other.copy()
+    scrambled[80:360, 130:400] = np.random.default_rng(0).integers(0, 255, (280, 270))
+    assert tracker.update(as_picture(scrambled)).cut
+
+
 def test_a_picture_of_another_size_is_a_cut() -> None:
     tracker = FaceTracker(CountingDetector())
     tracker.update(as_picture(portrait()))

@@ -46,7 +46,11 @@ def _reasons(change: Callable[[Head, float], Head]) -> list[FaceClosed | None]:
     ("reason", "change"),
     [
         ("occluded", lambda head, share: covered(head, "cup", share)),
-        ("occluded", lambda head, share: covered(head, "bare hand", share)),
+        pytest.param(
+            "occluded",
+            lambda head, share: covered(head, "bare hand", share),
+            marks=pytest.mark.slow,
+        ),
         ("profile", lambda head, share: turned(head, 55.0 * share)),
     ],
     ids=["cup", "hand", "turn"],
