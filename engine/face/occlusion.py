@@ -34,6 +34,7 @@ _LIGHT: Final = 1.2  # what the upper face changes too is light: it raises the l
 _USUAL_RATE: Final = 0.02
 CLEAR: Final = 0.3  # below the limit
 _PEAK_RISE, _PEAK_FALL = 0.05, 0.01  # of the difference, a picture
+_PEAK_PICTURES: Final = 40  # before it is followed: a mouth must have had time to move
 _MOST: Final = 6.0
 _ASTRAY: Final = 0.8  # of the lower face's deviation
 _COVER_PICTURES: Final = 2  # in a row, either way
@@ -149,7 +150,7 @@ def judge_cover(state: OcclusionState, view: F32, yaw: float) -> bool:
         state.since = 0
         doubt = state.seen >= LEARNING_PICTURES and state.level > state.limit - CLEAR
         _learn(state, cells, expected, spread, _DOUBT_RATE if doubt else _RATE)
-        if state.seen > LEARNING_PICTURES:
+        if state.seen > _PEAK_PICTURES:
             rate = _PEAK_RISE if state.level > state.peak else _PEAK_FALL
             state.peak += rate * (state.level - state.peak)
         state.usual += (_USUAL_RATE if state.seen > LEARNING_PICTURES else 0.2) * state.upper
