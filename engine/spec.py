@@ -26,6 +26,9 @@ Solver = Literal["ddim", "renoise"]
 AUDIO_STEPS = 10  # encoder positions that drive a frame: c - 4 .. c + 5 with c = 2 i
 AUDIO_STEPS_AHEAD = 6  # of them at or after the frame's own start
 
+COVER_CELLS = 4  # cover values along a latent's side
+WARP_CHANNELS = 2 + COVER_CELLS**2  # of one latent: dx, dy and its cover values
+
 
 def _expect(condition: bool, message: str) -> None:
     if not condition:
@@ -137,6 +140,8 @@ class UNetSpec:
         audio_film: pool the frame's audio tokens into the time embedding.
         reference_gate: predict a gate beside the clean latents, which shows the
             reference latents where they need no change (for the prediction "sample").
+        source_warp: predict beside the latents how the source picture moves, and where the
+            decoded picture covers it: `WARP_CHANNELS` more outputs (`engine.face.warp`).
     """
 
     in_channels: int = 13
@@ -155,6 +160,12 @@ class UNetSpec:
     time_scale_shift: bool = False
     audio_film: bool = False
     reference_gate: bool = False
+    source_warp: bool = False
+
+    @property
+    def prediction_channels(self) -> int:
+        """Channels that the network gives: latents, then the warp where there is one."""
+        return self.out_channels + (WARP_CHANNELS if self.source_warp else 0)
 
     def __post_init__(self) -> None:
         _expect(

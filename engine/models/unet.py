@@ -100,7 +100,8 @@ class UNet3DConditionModel(nn.Module):
         self.conv_norm_out = FrameGroupNorm(
             spec.norm_num_groups, widths[0], per_frame=spec.per_frame_norm
         )
-        outputs = spec.out_channels * (2 if spec.reference_gate else 1)
+        gates = spec.out_channels if spec.reference_gate else 0
+        outputs = spec.prediction_channels + gates
         self.conv_out = nn.Conv2d(widths[0], outputs, 3, padding=1)
 
     def forward(
@@ -116,7 +117,7 @@ class UNet3DConditionModel(nn.Module):
                 pooled norms see all frames all the same.
 
         Returns:
-            [b, out_channels, f, h, w]
+            [b, prediction_channels, f, h, w]
         """
         return self.run(sample, timestep, audio, FrameWindows.of_window(sample.shape[2], mask))
 
@@ -142,7 +143,7 @@ class UNet3DConditionModel(nn.Module):
                 where the oldest frame comes first.
 
         Returns:
-            [b, out_channels, h, s, s], and per ring [b, 2, h, ...] to append to it.
+            [b, prediction_channels, h, s, s], and per ring [b, 2, h, ...] to append to it.
         """
         moments = len(rings) - len(self.moment_shapes())
         windows = FrameWindows.of_hop(
@@ -164,7 +165,7 @@ class UNet3DConditionModel(nn.Module):
             keep: give keys, values and moments, as `forward_hop` does.
 
         Returns:
-            [b, out_channels, f, h, w], and per ring [b, 2, f, ...]; none unless kept.
+            [b, prediction_channels, f, h, w], and per ring [b, 2, f, ...]; none unless kept.
         """
         windows = FrameWindows.of_window(sample.shape[2], present=present, keep=keep)
         out = self.run(sample, timestep, audio, windows)
@@ -182,7 +183,7 @@ class UNet3DConditionModel(nn.Module):
             hop: frames of a block; a block sees `window` frames that end with it.
 
         Returns:
-            [b, out_channels, F, h, w]
+            [b, prediction_channels, F, h, w]
         """
         frames = sample.shape[2]
         if frames % hop:
@@ -214,13 +215,16 @@ class UNet3DConditionModel(nn.Module):
         ]
 
     def run(self, sample: Tensor, timestep: Tensor, audio: Tensor, windows: FrameWindows) -> Tensor:
-        """The prediction [b, out_channels, f, h, w] in given windows, which note what they carry.
+        """The prediction in given windows, which note what they carry.
 
         Args:
             sample: [b, in_channels, f, h, w].
             timestep: [b].
             audio: [b, f, tokens, width].
             windows: of this call alone.
+
+        Returns:
+            [b, prediction_channels, f, h, w]
         """
         _, channels, frames, height, width = sample.shape
         x = sample.transpose(1, 2).reshape(-1, channels, height, width)
@@ -240,9 +244,12 @@ class UNet3DConditionModel(nn.Module):
             x = block(x, skips, time, audio, windows)
         x = self.conv_out(F.silu(self.conv_norm_out(x, windows)))
         if self.spec.reference_gate:
-            drawn, gate = x.chunk(2, dim=1)
-            reference = sample[:, -self.spec.out_channels :].transpose(1, 2)
-            reference = reference.reshape(-1, self.spec.out_channels, height, width)
+            latents = self.spec.out_channels
+            drawn, gate, warp = x.tensor_split((latents, 2 * latents), dim=1)
+            reference = sample[:, -latents:].transpose(1, 2)
+            reference = reference.reshape(-1, latents, height, width)
             x = drawn + torch.sigmoid(gate) * (reference - drawn)
-        x = x.reshape(-1, frames, self.spec.out_channels, height, width)
-        return x.transpose(1, 2)  # type: ignore[no-any-return]
+            if self.spec.source_warp:
+                x = torch.cat([x, warp], dim=1)
+        x = x.reshape(-1, frames, self.spec.prediction_channels, height, width)
+        return x.transpose(1, 2)

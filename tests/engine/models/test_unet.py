@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from engine.models.frame_windows import FrameWindows
 from engine.models.temporal import TemporalAttention
 from engine.models.unet import UNet3DConditionModel
-from engine.spec import UNetSpec
+from engine.spec import WARP_CHANNELS, UNetSpec
 
 WINDOW = 16
 SIZE = 4
@@ -117,6 +117,21 @@ def test_unet_with_pooled_norms_chunked_equals_whole(hop: int) -> None:
     with torch.no_grad():
         whole = unet.forward_clip(*inputs, hop=hop)
     assert (stream(unet, inputs, hop) - whole).abs().max() < 1e-10
+
+
+def test_the_warp_comes_beside_the_latents_and_changes_none_of_them() -> None:
+    plain, warping = (tiny_spec(reference_gate=True, source_warp=warp) for warp in (False, True))
+    inputs = random_inputs(plain, WINDOW, torch.float64)
+    unet = random_unet(warping, torch.float64)
+    fewer = UNet3DConditionModel(plain).double().eval()
+    state = unet.state_dict()
+    for key in ("conv_out.weight", "conv_out.bias"):
+        state[key] = state[key][: 2 * plain.out_channels]
+    fewer.load_state_dict(state)
+    with torch.no_grad():
+        both, latents = unet(*inputs), fewer(*inputs)
+    assert both.shape[1] == plain.out_channels + WARP_CHANNELS == warping.prediction_channels
+    assert (both[:, : plain.out_channels] - latents).abs().max() < 1e-12
 
 
 def test_dropping_the_norm_moments_breaks_the_carry() -> None:
