@@ -349,6 +349,10 @@ class ModelSpec:
             f"masked, reference), got {self.unet.in_channels}",
         )
         _expect(
+            not self.unet.source_warp or self.face.paste != "latentsync",
+            "expected the paste 'crop_mask' of a model with a source_warp, got 'latentsync'",
+        )
+        _expect(
             self.unet.cross_attention_dim == self.audio.width
             and self.unet.audio_tokens == self.audio.tokens,
             f"the U-Net expects {self.unet.audio_tokens} x {self.unet.cross_attention_dim} audio "
