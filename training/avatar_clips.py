@@ -9,17 +9,14 @@ test split holds them.
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
 
-from engine.media import U8
 from training.faces.avatars import Cast, cast
-from training.faces.corpus import ClipEntry, Line, SpeechShelf, other_mouths
+from training.faces.corpus import ClipEntry, Pictures, SpeechShelf, joined, render_pictures
 from training.faces.pose import Pose
 from training.faces.renderer import CropRenderer
 from training.faces.tracks import alignment_jitter, head_motion, smooth_walk
@@ -44,21 +41,18 @@ def write_avatar_shard(
     """One shard: `clips` clips of one avatar, two thirds in idle motion."""
     rng = np.random.default_rng((77, number))
     renderer = CropRenderer.build(member.identity, member.light)
-    crops: list[U8] = []
-    sources: list[U8] = []
-    mouths, entries = [], []
+    camera = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    rendered: list[Pictures] = []
+    entries: list[ClipEntry] = []
     first = 0
     for index in range(clips):
         line = shelf.draw("train", rng)
-        line = Line(line.mouth[:FRAMES], line.speech, line.start_frame)
-        frames = len(line.mouth)
+        mouth = line.mouth[:FRAMES]
+        frames = len(mouth)
         lively = index % 3 == 2
         poses = head_motion(frames, 1.0, rng) if lively else idle_poses(frames, rng)
         jitter = alignment_jitter(frames, 0.8 if lively else 0.4, rng)
-        for kind, mouth in ((crops, line.mouth), (sources, other_mouths(line.mouth, rng))):
-            shown = zip(mouth, poses, jitter, strict=True)
-            kind.append(np.stack([renderer.render(row, pose, error) for row, pose, error in shown]))
-        mouths.append(line.mouth)
+        rendered.append(render_pictures(renderer, mouth, poses, jitter, camera, rng))
         entries.append(
             ClipEntry(
                 first,
@@ -70,11 +64,7 @@ def write_avatar_shard(
             )
         )
         first += frames
-    np.save(folder / f"crops_{number:02d}.npy", np.concatenate(crops))
-    np.save(folder / f"mouth_{number:02d}.npy", np.concatenate(mouths))
-    np.save(folder / f"source_{number:02d}.npy", np.concatenate(sources))
-    listing = json.dumps([asdict(entry) for entry in entries])
-    (folder / f"crops_{number:02d}.json").write_text(listing, encoding="utf-8")
+    joined(rendered).save(folder, f"{number:02d}", entries)
 
 
 def main() -> None:

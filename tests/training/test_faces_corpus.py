@@ -43,6 +43,8 @@ def test_a_shard_lists_every_frame_once(shard: Path) -> None:
         [0, *(clip["frames"] for clip in clips)]
     ).tolist()[:-1]
     assert np.load(shard / "source_03.npy").shape == crops.shape
+    flow = np.load(shard / "flow_03.npy")
+    assert flow.dtype == np.float16 and flow.shape == (len(crops), 16, 16, 2)
     assert np.load(shard / "reference_03.npy").shape == (3, 128, 128, 3)
 
 

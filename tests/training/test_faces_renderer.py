@@ -11,9 +11,11 @@ import pytest
 from engine.face.align import align_affine
 from engine.media import F32, U8
 from engine.spec import FaceSpec
+from training.faces.canvas import MIDLINE
 from training.faces.eyes import Gaze
 from training.faces.identity import Identity
 from training.faces.light import Light
+from training.faces.lips import mouth_shape
 from training.faces.portrait import Framing, PortraitRenderer
 from training.faces.pose import Pose, project
 from training.faces.renderer import (
@@ -147,3 +149,62 @@ def test_brows_are_where_the_points_say(portraits: PortraitRenderer) -> None:
     for brow in points[:2]:
         below = brow + np.asarray([0.0, -16.0], np.float32)
         assert rendered_point(picture, brow) < rendered_point(picture, below)
+
+
+def psnr(picture: U8, truth: U8) -> float:
+    error = np.mean((picture.astype(np.float32) - truth) ** 2)
+    return float(10 * np.log10(255.0**2 / error))
+
+
+def mouth_row(**values: float) -> F32:
+    track = rest_mouth(1)
+    for name, value in values.items():
+        track[0, MOUTH_PARAMETERS.index(name)] = value
+    return np.asarray(track[0], np.float32)
+
+
+def carried(picture: U8, flow: F32) -> U8:
+    """`picture` looked up where `flow` [16, 16, 2] says, as a network's warp would."""
+    cells = np.clip((np.arange(CROP_PIXELS, dtype=np.float32) - 3.5) / 8, 0, 15)
+    column, row = np.meshgrid(cells, cells)
+    fine = 8 * cv2.remap(flow, column, row, cv2.INTER_LINEAR)
+    x, y = np.meshgrid(*[np.arange(CROP_PIXELS, dtype=np.float32)] * 2)
+    moved = cv2.remap(
+        picture, x + fine[..., 0], y + fine[..., 1], cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE
+    )
+    return np.asarray(moved, np.uint8)
+
+
+def skin_around_mouths(renderer: CropRenderer, rows: list[F32]) -> np.ndarray:
+    """bool [128, 128]: what moves with a mouth and is no part of its lips, at pose zero."""
+    shapes = [mouth_shape(renderer.identity, row) for row in rows]
+    scale = CROP_PIXELS / CROP_UNITS
+    x, y = np.meshgrid(*[np.arange(CROP_PIXELS) / scale] * 2)
+    x, y = np.abs(x + CROP_X0 - MIDLINE), y + CROP_Y0 - renderer.identity.mouth_y
+    half = max(shape.half for shape in shapes) + 2.5
+    top = min(float(shape.contours[:, 0].min()) for shape in shapes) - 3.0
+    bottom = max(float(shape.contours[:, 3].max()) for shape in shapes) + 4.0
+    around = (x < 20.0) & (y > top - 3.0) & (y < renderer.identity.chin_y + 4.0)
+    return np.asarray(around & ~((x < half) & (y > top) & (y < bottom)))
+
+
+@pytest.mark.parametrize("pose", [Pose(), Pose(0.15, 0.08)])
+@pytest.mark.parametrize(
+    "said",
+    [{"opening": 0.5}, {"opening": 0.3, "width": 1.0}, {"rounding": 1.0, "opening": 0.2}],
+    ids=str,
+)
+def test_flow_carries_the_skin_of_one_mouth_to_that_of_another(
+    crops: CropRenderer, pose: Pose, said: dict[str, float]
+) -> None:
+    jitter = Pose(0.0, 0.0, 0.01, 0.4, -0.5, 1.01)
+    row = mouth_row(**said)
+    wanted, source = (crops.render(one, pose, jitter) for one in (row, REST))
+    moved = carried(source, crops.skin_flow(row, REST, pose, jitter))
+    skin = skin_around_mouths(crops, [row, REST])
+    assert psnr(moved[skin], wanted[skin]) > psnr(source[skin], wanted[skin]) + 8.0
+
+
+def test_flow_is_nothing_between_a_mouth_and_itself(crops: CropRenderer) -> None:
+    row = mouth_row(opening=0.6, width=0.4)
+    assert np.abs(crops.skin_flow(row, row, Pose(0.1), None)).max() < 0.01

@@ -9,6 +9,9 @@ DIR gets shards of 80 clips each, every clip one face that says one piece of spe
     crops_XX.json     [{first, frames, identity, split, speech, start_frame}]
     source_XX.npy     uint8 [frames, 128, 128, 3]: the same frames with another mouth, at rest
                       or saying something else: what an idle clip or a camera shows there
+    flow_XX.npy       float16 [frames, 16, 16, 2]: the skin's motion between the two, for each
+                      cell of 8 x 8 pixels: the skin that `crops` shows at the cell's middle is
+                      shown by `source` this many cells further, (dx, dy)
     reference_XX.npy  uint8 [clips, 128, 128, 3]: the same face at rest in another pose
 
 `speech` names a clip of the speech corpus ("train/12": entry 12 of train/clips.json) and
@@ -28,15 +31,19 @@ from typing import Final, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.media import F32, U8
 from training.faces.identity import Identity
 from training.faces.light import Light
+from training.faces.pose import Pose
 from training.faces.renderer import CropRenderer
 from training.faces.tracks import alignment_jitter, babble_track, head_motion
 from training.mouth import rest_mouth
 
 log = logging.getLogger(__name__)
+
+Flow = NDArray[np.float16]
 
 SHARD_CLIPS: Final = 80
 CLIP_FRAMES: Final = (36, 56)
@@ -107,34 +114,93 @@ def other_mouths(mouth: F32, rng: np.random.Generator) -> F32:
     return np.roll(mouth, max(8, int(rng.integers(len(mouth))) - 8), axis=0)
 
 
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The frames of one clip, or of all clips of a shard.
+
+    Attributes:
+        crops: uint8 [frames, 128, 128, 3] as said.
+        source: the same frames with another mouth.
+        flow: float16 [frames, 16, 16, 2], see `CropRenderer.skin_flow`.
+        mouth: float32 [frames, 7] of `crops`.
+    """
+
+    crops: U8
+    source: U8
+    flow: Flow
+    mouth: F32
+
+    def save(self, folder: Path, number: str, entries: list[ClipEntry]) -> None:
+        """Write a shard's files, the listing last: a reader finds a shard by it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"crops_{number}.npy", self.crops)
+        np.save(folder / f"source_{number}.npy", self.source)
+        np.save(folder / f"flow_{number}.npy", self.flow)
+        np.save(folder / f"mouth_{number}.npy", self.mouth)
+        listing = json.dumps([asdict(entry) for entry in entries])
+        (folder / f"crops_{number}.json").write_text(listing, encoding="utf-8")
+
+
+def joined(clips: list[Pictures]) -> Pictures:
+    """All `clips`, one after the other."""
+    return Pictures(
+        np.concatenate([clip.crops for clip in clips]),
+        np.concatenate([clip.source for clip in clips]),
+        np.concatenate([clip.flow for clip in clips]),
+        np.concatenate([clip.mouth for clip in clips]),
+    )
+
+
+def render_pictures(
+    renderer: CropRenderer,
+    mouth: F32,
+    poses: list[Pose],
+    jitter: list[Pose],
+    camera: U8,
+    rng: np.random.Generator,
+) -> Pictures:
+    """A clip that says `mouth` and its source, through a camera's curve [256, 3]."""
+    shown = other_mouths(mouth, rng)
+    motion = list(zip(poses, jitter, strict=True))
+    crops, source = (
+        np.stack(
+            [
+                np.asarray(cv2.LUT(renderer.render(row, *place), camera[None]), np.uint8)
+                for row, place in zip(rows, motion, strict=True)
+            ]
+        )
+        for rows in (mouth, shown)
+    )
+    flow = np.stack(
+        [
+            renderer.skin_flow(said, other, *place)
+            for said, other, place in zip(mouth, shown, motion, strict=True)
+        ]
+    )
+    return Pictures(crops, source, flow.astype(np.float16), mouth)
+
+
 def render_clip(
     identity: Identity, light: Light, line: Line, rng: np.random.Generator
-) -> tuple[U8, U8, U8]:
-    """Crops of one clip and of its source, uint8 [frames, 128, 128, 3], and a reference crop."""
+) -> tuple[Pictures, U8]:
+    """One clip, and a reference crop uint8 [128, 128, 3] in another pose."""
     renderer = CropRenderer.build(identity, light)
     frames = len(line.mouth)
     poses = head_motion(frames, float(rng.uniform(0.2, 1.2)), rng)
     jitter = alignment_jitter(frames, float(rng.uniform(0.3, 1.2)), rng)
-    camera = grade(rng)[None]
-    said, shown = (
-        np.stack(
-            [
-                np.asarray(cv2.LUT(renderer.render(row, pose, error), camera), np.uint8)
-                for row, pose, error in zip(mouth, poses, jitter, strict=True)
-            ]
-        )
-        for mouth in (line.mouth, other_mouths(line.mouth, rng))
-    )
+    camera = grade(rng)
+    pictures = render_pictures(renderer, line.mouth, poses, jitter, camera, rng)
     other = head_motion(1, 1.0, rng)[0]
     at_rest = renderer.render(rest_mouth(1)[0], other, alignment_jitter(1, 1.0, rng)[0])
-    return said, shown, np.asarray(cv2.LUT(at_rest, camera), np.uint8)
+    return pictures, np.asarray(cv2.LUT(at_rest, camera[None]), np.uint8)
 
 
 def write_shard(folder: Path, index: int, clips: int, seed: int, shelf: SpeechShelf) -> int:
     """Render shard `index`; the number of frames it holds."""
     rng = np.random.default_rng((seed, index))
     entries: list[ClipEntry] = []
-    crops, sources, mouths, references = [], [], [], []
+    rendered: list[Pictures] = []
+    references: list[U8] = []
     first = 0
     for _ in range(clips):
         split: Literal["train", "test"] = "test" if rng.random() < TEST_SHARE else "train"
@@ -142,22 +208,15 @@ def write_shard(folder: Path, index: int, clips: int, seed: int, shelf: SpeechSh
         number += _TEST_IDENTITIES if split == "test" else 0
         identity, light = Identity.sample(np.random.default_rng(number)), Light.sample(rng)
         line = shelf.draw(split, rng)
-        pictures, shown, reference = render_clip(identity, light, line, rng)
-        frames = len(pictures)
+        pictures, reference = render_clip(identity, light, line, rng)
+        frames = len(pictures.crops)
         entries.append(ClipEntry(first, frames, number, split, line.speech, line.start_frame))
-        crops.append(pictures)
-        sources.append(shown)
-        mouths.append(line.mouth)
+        rendered.append(pictures)
         references.append(reference)
         first += frames
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{index:02d}"
-    np.save(folder / f"crops_{name}.npy", np.concatenate(crops))
-    np.save(folder / f"source_{name}.npy", np.concatenate(sources))
-    np.save(folder / f"mouth_{name}.npy", np.concatenate(mouths))
-    np.save(folder / f"reference_{name}.npy", np.stack(references))
-    listing = json.dumps([asdict(entry) for entry in entries])
-    (folder / f"crops_{name}.json").write_text(listing, encoding="utf-8")
+    np.save(folder / f"reference_{index:02d}.npy", np.stack(references))
+    joined(rendered).save(folder, f"{index:02d}", entries)
     return first
 
 

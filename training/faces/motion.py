@@ -13,6 +13,7 @@ from training.faces.lips import MouthShape
 
 _AMPLITUDES = 33
 _LOWEST, _HIGHEST = -4.0, 16.0  # units of drop that the table spans
+_INVERSE_STEPS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +85,15 @@ class SkinMotion:
         column = x + (MIDLINE - self.canvas.x0)
         row = y - self.canvas.y0
         return cv2.remap(field, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    def seen_at(self, field: Floats, rest: Floats) -> Floats:
+        """float32 [..., 2]: where the skin that lies at `rest` [..., 2] is seen.
+
+        The inverse of `apply`, by damped fixed-point iteration: skin under a dropped jaw is
+        squeezed more than twofold, where full steps would swing.
+        """
+        seen = rest.copy()
+        for _ in range(_INVERSE_STEPS):
+            at = self.apply(field, seen[..., 0].copy(), seen[..., 1].copy())
+            seen += 0.6 * (rest - at)
+        return np.asarray(seen, np.float32)

@@ -88,6 +88,11 @@ class Depth:
         z = self.at(flat[:, :1].copy(), flat[:, 1:].copy())
         return np.concatenate([flat, z], axis=1).astype(np.float32)
 
+    def pose(self, pose: Pose, x: Floats, y: Floats) -> Floats:
+        """[..., 2]: where the head's surface over face-plane x, y is seen, its plane left out."""
+        points = np.stack([x, y, self.at(x, y)], axis=-1)
+        return project(Pose(pose.yaw, pose.pitch), points)
+
     def unpose(self, pose: Pose, u: Floats, v: Floats) -> tuple[Floats, Floats]:
         """Face-plane x, y seen at u, v, where u, v already have `pose.plane` undone."""
         r = pose.rotation()

@@ -27,6 +27,7 @@ from training.faces.pose import Depth, Pose, invert, project
 from training.faces.skin import flatten, paint_layers
 
 CROP_PIXELS: Final = 128
+FLOW_CELLS: Final = 16  # cells a side of a truth of skin motion, 8 pixels each
 CROP_X0, CROP_Y0, CROP_UNITS = 8.5, 41.0, 58.0  # the square of template units in a crop
 TEMPLATE: Final = ((17.0, 20.0), (58.0, 20.0), (37.5, 40.0))
 _OVER = 2  # supersampling
@@ -98,6 +99,30 @@ class CropRenderer:
         return np.asarray(
             cv2.resize(skin, (CROP_PIXELS, CROP_PIXELS), interpolation=cv2.INTER_AREA), np.uint8
         )
+
+    def skin_flow(self, said_row: F32, shown_row: F32, pose: Pose, jitter: Pose | None) -> F32:
+        """float32 [16, 16, 2]: from the skin of one mouth to the same skin of another.
+
+        The skin seen at the middle of cell (row, column) of the crop that says `said_row`
+        is seen at that place plus the result's (dx, dy), in cells, in the crop of the same
+        pose that shows `shown_row`. Lips and the inside of the mouth carry on the motion of
+        the skin around them.
+        """
+        affine = crop_affine(self.anchors, pose, jitter)
+        units = CROP_UNITS / FLOW_CELLS
+        middle = ((np.arange(FLOW_CELLS) + 0.5) * units - 0.5 * CROP_UNITS / CROP_PIXELS).astype(
+            np.float32
+        )
+        u, v = np.meshgrid(middle + CROP_X0, middle + CROP_Y0)
+        x, y = self.depth.unpose(pose, *transform(affine, u, v))
+        said, shown = (
+            self.motion.field(mouth_shape(self.identity, row)) for row in (said_row, shown_row)
+        )
+        seen = self.motion.seen_at(shown, self.motion.apply(said, x, y))
+        before = self.depth.pose(pose, x, y)
+        after = self.depth.pose(pose, seen[..., 0].copy(), seen[..., 1].copy())
+        # Only differences count, so the affine's shift drops out.
+        return np.asarray((after - before) @ invert(affine)[:, :2].T / units, np.float32)
 
 
 def crop_affine(anchors: F32, pose: Pose, jitter: Pose | None = None) -> F32:
