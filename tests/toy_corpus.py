@@ -44,6 +44,7 @@ def write_toy_corpus(folder: Path, resolution: int = 128) -> Path:
     frames += rng.integers(0, 9, frames.shape, dtype=np.uint8) // 2
     np.save(faces / "crops_00.npy", frames)
     np.save(faces / "source_00.npy", frames[:, ::-1])
+    np.save(faces / "flow_00.npy", rng.normal(0, 0.2, (len(frames), 16, 16, 2)).astype(np.float16))
     np.save(faces / "mouth_00.npy", rng.random((len(frames), 7), dtype=np.float32))
     (faces / "crops_00.json").write_text(json.dumps(entries))
     return folder

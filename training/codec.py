@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +24,8 @@ from torch import Tensor, nn
 from engine.media import U8
 from engine.models.tiny_codec import TinyCodec
 from engine.spec import CodecSpec
-from training.dataset import TRAIN_FOLDER, CropStore, mouth_weight, to_tensor
+from training.dataset import CORPUS_FOLDER, TRAIN_FOLDER, CropStore, mouth_weight, to_tensor
+from training.optimise import Recipe, Run, step_generator
 
 log = logging.getLogger(__name__)
 
@@ -109,39 +109,36 @@ def mouth_psnr(codec: nn.Module, crops: U8, batch: int = 64) -> tuple[float, flo
     return psnr(float(np.mean(mouth))), psnr(float(np.mean(whole)))
 
 
-def train(
-    codec: TinyCodec, store: CropStore, minutes: float, batch: int, rate: float, path: Path
-) -> None:
-    """Trains the decoder for `minutes` and saves the codec at `path`."""
+def train(codec: TinyCodec, store: CropStore, recipe: Recipe, path: Path) -> None:
+    """Trains the decoder and saves the codec, averaged, at `path`; resumes."""
     held_out = store.sample(256, split="test", seed=1)
     log.info("linear: mouth %.2f dB, whole %.2f dB", *mouth_psnr(codec, held_out))
     codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weight = mouth_weight(held_out.shape[1], MOUTH_GAIN)
     weight = weight / weight.mean()
-    optimizer = torch.optim.AdamW(codec.decoder.parameters(), lr=rate, weight_decay=1e-4)
-    start, step, done = time.monotonic(), 0, 0.0
-    while done < 1.0:
-        done = min((time.monotonic() - start) / (60 * minutes), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * (1 - done) ** 1.5)
-        image = to_tensor(store.sample(batch, split="train", seed=1000 + step))
+    groups = [{"params": list(codec.decoder.parameters()), "scale": 1.0}]
+    run = Run(codec, recipe, groups, path.with_suffix(".checkpoint.pt"))
+    run.resume()
+
+    def make(number: int) -> Tensor:
+        return to_tensor(store.sample(recipe.batch, split="train", seed=1000 + number))
+
+    def publish() -> None:
+        averaged = TinyCodec(codec.spec)
+        averaged.load_state_dict(run.average.values)
+        log.info("mouth %.2f dB, whole %.2f dB", *mouth_psnr(averaged, held_out))
+        save(averaged, path)
+
+    for image in run.steps(make, publish):
+        random = step_generator(recipe, run.step)
         with torch.no_grad():
             latents = codec.encode(image)
-            latents = latents + LATENT_NOISE * torch.rand(batch, 1, 1, 1) * torch.randn_like(
-                latents
-            )
+            level = LATENT_NOISE * torch.rand(len(image), 1, 1, 1, generator=random)
+            latents = latents + level * torch.randn(latents.shape, generator=random)
         with torch.autocast("cpu", torch.bfloat16):
             decoded = codec.decode(latents.contiguous(memory_format=torch.channels_last))
         loss = picture_loss(decoded.float(), image, weight)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(codec.decoder.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        if step % 100 == 0 or done >= 1.0:
-            mouth, whole = mouth_psnr(codec, held_out)
-            log.info("step %d loss %.4f mouth %.2f dB whole %.2f dB", step, loss, mouth, whole)
-            save(codec, path)
+        run.learn(loss, {"loss": loss})
 
 
 def save(codec: TinyCodec, path: Path) -> None:
@@ -177,21 +174,22 @@ def load(path: Path) -> TinyCodec:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--channels", type=int, default=12)
+    parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=12.0)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--corpus", type=Path, default=CORPUS_FOLDER)
     parser.add_argument("--out", type=Path, default=TRAIN_FOLDER / "codec.safetensors")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    store = CropStore.open()
+    store = CropStore.open(args.corpus / "faces")
     spec = CodecSpec(
         kind="tiny", latent_channels=args.channels, width=args.width, blocks=args.blocks
     )
     codec = fresh_codec(spec, store.sample(4000, split="train", seed=0))
-    train(codec, store, args.minutes, args.batch, args.rate, args.out)
+    train(codec, store, Recipe(args.steps, args.batch, args.rate, warmup=50), args.out)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,4 @@
-"""Face crops and the speech that drives them, as batches for training.
-
-The corpus is shards of rendered crops (`training.faces`) and one store of
-speech (`training.speech`). Nothing is cached in latents: the encoder is
-linear, so crops are jittered, masked and encoded anew for every batch.
-"""
+"""The corpus on disk: rendered crops (`training.faces`) and speech (`training.speech`)."""
 
 from __future__ import annotations
 
@@ -18,9 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.face.mask import keep_mask
 from engine.media import F32, FRAME_SAMPLES, U8
-from engine.models.tiny_codec import TinyCodec
 from engine.spec import AudioSpec, FaceSpec
 from training.speech.features import MELS_PER_FRAME, log_power
 
@@ -39,6 +32,7 @@ BUNDLED_FACE: Final = FaceSpec(
     paste="crop_mask",
 )
 
+F16 = NDArray[np.float16]
 Split = Literal["train", "test"]
 
 # The lips at every opening, in crop units 0..1: left, top, right, bottom.
@@ -94,6 +88,27 @@ class Clip:
     start_frame: int
 
 
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Frames with their sources.
+
+    Attributes:
+        crops, sources: uint8 [n, R, R, 3], with the mouth that is said and with another.
+        motion: float32 [n, s, s, 2] from the first to the second, in cells of R / s pixels.
+        mouth: float32 [n, 7].
+    """
+
+    crops: U8
+    sources: U8
+    motion: F32
+    mouth: F32
+
+    def part(self, start: int, end: int) -> Frames:
+        """The frames from `start` to before `end`."""
+        rows = slice(start, end)
+        return Frames(self.crops[rows], self.sources[rows], self.motion[rows], self.mouth[rows])
+
+
 class CropStore:
     """Rendered crops on disk, read through memory maps."""
 
@@ -101,26 +116,29 @@ class CropStore:
         self,
         crops: Sequence[U8],
         sources: Sequence[U8],
+        motions: Sequence[F16],
         mouths: Sequence[F32],
         clips: Sequence[Clip],
     ) -> None:
-        self._crops, self._sources, self._mouths = crops, sources, mouths
+        self._crops, self._sources, self._motions = crops, sources, motions
+        self._mouths = mouths
         self._by_split: dict[Split, list[Clip]] = {
             split: [clip for clip in clips if clip.split == split] for split in get_args(Split)
         }
 
     @classmethod
     def open(cls, folder: Path = CORPUS_FOLDER / "faces") -> CropStore:
-        """The store in `folder`: shards of `crops_`, `source_`, `mouth_XX.npy` and a JSON."""
-        crops, sources, mouths, clips = [], [], [], []
+        """The store in `folder`: shards of `crops_`, `source_`, `flow_`, `mouth_XX.npy`, a JSON."""
+        crops, sources, motions, mouths, clips = [], [], [], [], []
         for shard, path in enumerate(sorted(folder.glob("crops_*.json"))):
             number = path.stem.removeprefix("crops_")
             crops.append(np.load(folder / f"crops_{number}.npy", mmap_mode="r"))
             sources.append(np.load(folder / f"source_{number}.npy", mmap_mode="r"))
+            motions.append(np.load(folder / f"flow_{number}.npy", mmap_mode="r"))
             mouths.append(np.load(folder / f"mouth_{number}.npy"))
             entries = json.loads(path.read_text())
             clips += [Clip(shard=shard, **entry) for entry in entries]
-        return cls(crops, sources, mouths, clips)
+        return cls(crops, sources, motions, mouths, clips)
 
     def clips(self, split: Split) -> list[Clip]:
         return self._by_split[split]
@@ -146,80 +164,31 @@ class CropStore:
         crops = np.stack([self._crops[shard][row] for shard, row in places])
         return crops, np.stack([self._mouths[shard][row] for shard, row in places])
 
-    def sample_pairs(
-        self, count: int, split: Split, rng: np.random.Generator
-    ) -> tuple[U8, U8, F32]:
-        """Random frames, the source of each, and the mouths of the frames."""
+    def motion(self, clip: Clip) -> F32:
+        """float32 [frames, s, s, 2]: dx, dy in cells from a frame's pixels to its source's."""
+        rows = slice(clip.first, clip.first + clip.frames)
+        return np.asarray(self._motions[clip.shard][rows], np.float32)
+
+    def draw_frames(self, count: int, split: Split, rng: np.random.Generator) -> Frames:
+        """Random single frames, faces drawn evenly."""
         clips = self.clips(split)
-        frames, sources, mouths = [], [], []
-        for index in rng.integers(len(clips), size=count):
-            clip = clips[index]
-            row = clip.first + int(rng.integers(clip.frames))
-            frames.append(self._crops[clip.shard][row])
-            mouths.append(self._mouths[clip.shard][row])
-            sources.append(self._sources[clip.shard][row])
-        return np.stack(frames), np.stack(sources), np.stack(mouths)
+        chosen = [clips[index] for index in rng.integers(len(clips), size=count)]
+        places = [(clip.shard, clip.first + int(rng.integers(clip.frames))) for clip in chosen]
+        return Frames(
+            np.stack([self._crops[shard][row] for shard, row in places]),
+            np.stack([self._sources[shard][row] for shard, row in places]),
+            np.stack([self._motions[shard][row] for shard, row in places]).astype(np.float32),
+            np.stack([self._mouths[shard][row] for shard, row in places]),
+        )
+
+    def run_of_frames(self, clip: Clip, start: int, count: int) -> Frames:
+        """`count` frames of a clip in order, from its frame `start` on."""
+        whole = Frames(self.crops(clip), self.source(clip), self.motion(clip), self.mouth(clip))
+        return whole.part(start, start + count)
 
     def sample(self, count: int, split: Split, seed: int) -> U8:
         """uint8 [count, R, R, 3]: random frames."""
         return self.sample_labelled(count, split, seed)[0]
-
-
-def keep_pixels() -> Tensor:
-    """[R, R]: 1 where the bundled model's crop is kept, 0 where it is generated."""
-    return torch.from_numpy(keep_mask(BUNDLED_FACE, RESOLUTION))
-
-
-@dataclass(frozen=True, slots=True)
-class FrameBatch:
-    """Single frames of many faces, encoded.
-
-    Attributes:
-        whole: [n, C, s, s] latents of the frames: what is to be predicted.
-        reference: of the source: the same frame with another mouth.
-        masked: of the source with the generated part greyed out.
-        mouth: [n, 7].
-        mask: [1, 1, s, s] latent mask, 1 = keep.
-    """
-
-    whole: Tensor
-    reference: Tensor
-    masked: Tensor
-    mouth: Tensor
-    mask: Tensor
-
-
-def shifted(crops: U8, rng: np.random.Generator, reach: int = 2) -> U8:
-    """`crops` [n, R, R, 3], all moved by the same few pixels, edges repeated."""
-    dx, dy = (int(v) for v in rng.integers(-reach, reach + 1, size=2))
-    rows = np.clip(np.arange(crops.shape[1]) - dy, 0, crops.shape[1] - 1)
-    columns = np.clip(np.arange(crops.shape[2]) - dx, 0, crops.shape[2] - 1)
-    if rng.random() < 0.5:
-        columns = columns[::-1]
-    return crops[:, rows[:, None], columns]
-
-
-def frame_batch(
-    store: CropStore, codec: TinyCodec, count: int, split: Split, seed: int
-) -> FrameBatch:
-    """`count` random frames with their sources, jittered and encoded."""
-    rng = np.random.default_rng((11, seed))
-    generator = torch.Generator().manual_seed(seed)
-    crops, sources, mouths = store.sample_pairs(count, split, rng)
-    moved = np.stack([shifted(np.stack(pair), rng) for pair in zip(crops, sources, strict=True)])
-    flat = colour_jitter(to_tensor(moved.reshape(-1, *crops.shape[1:])), generator, group=2)
-    pair = flat.reshape(count, 2, *flat.shape[1:])
-    pixel_mask = keep_pixels()
-    with torch.no_grad():
-        whole, reference = codec.encode(pair[:, 0]), codec.encode(pair[:, 1])
-        masked = codec.encode(pair[:, 1] * pixel_mask)
-    mask = latent_mask(pixel_mask, codec.spec.downscale)
-    return FrameBatch(whole, reference, masked, torch.from_numpy(mouths), mask)
-
-
-def latent_mask(pixel_mask: Tensor, factor: int) -> Tensor:
-    """[1, 1, s, s] of a mask [R, R]: the corner pixel of every latent."""
-    return pixel_mask[None, None, ::factor, ::factor]
 
 
 class SpeechStore:
@@ -257,65 +226,3 @@ def windows_of(power: Tensor, spec: AudioSpec) -> Tensor:
     """[b, f, n_mels, mel_frames] log-mel windows of log10 power [b, n_mels, rows]."""
     log_mel = (power.clamp_min(spec.log_floor) + 4.0) / 4.0
     return log_mel.unfold(2, spec.mel_frames, MELS_PER_FRAME).transpose(1, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class ClipBatch:
-    """Runs of frames with their speech, encoded.
-
-    Attributes:
-        whole, reference, masked: [b, f, C, s, s], as in `FrameBatch`.
-        power: [b, n_mels, rows] log10 mel power, see `windows_of`.
-        mouth: [b, f, 7].
-        mask: [1, 1, s, s] latent mask, 1 = keep.
-    """
-
-    whole: Tensor
-    reference: Tensor
-    masked: Tensor
-    power: Tensor
-    mouth: Tensor
-    mask: Tensor
-
-
-def _clips(frames: Tensor, count: int) -> Tensor:
-    return frames.reshape(count, -1, *frames.shape[1:])
-
-
-def clip_batch(
-    store: CropStore,
-    speech: SpeechStore,
-    codec: TinyCodec,
-    shape: tuple[int, int],
-    split: Split,
-    seed: int,
-) -> ClipBatch:
-    """`shape` = (clips, frames) random runs of speaking faces, jittered and encoded."""
-    rng = np.random.default_rng((12, seed))
-    generator = torch.Generator().manual_seed(seed)
-    count, frames = shape
-    clips = [clip for clip in store.clips(split) if clip.speech and clip.frames >= frames]
-    pictures, power, mouths = [], [], []
-    for index in rng.integers(len(clips), size=count):
-        clip = clips[index]
-        first = int(rng.integers(clip.frames - frames + 1))
-        rows = slice(first, first + frames)
-        both = np.concatenate([store.crops(clip)[rows], store.source(clip)[rows]])
-        pictures.append(shifted(both, rng))
-        power.append(speech.rows(clip, first, frames).T)
-        mouths.append(store.mouth(clip)[rows])
-    flat = colour_jitter(to_tensor(np.concatenate(pictures)), generator, group=2 * frames)
-    pair = _clips(flat, count)
-    pixel_mask = keep_pixels()
-    with torch.no_grad():
-        latents = _clips(codec.encode(flat), count)
-        hidden = pair[:, frames:].flatten(0, 1) * pixel_mask
-        masked = _clips(codec.encode(hidden), count)
-    return ClipBatch(
-        latents[:, :frames],
-        latents[:, frames:],
-        masked,
-        torch.from_numpy(np.stack(power)),
-        torch.from_numpy(np.stack(mouths)),
-        latent_mask(pixel_mask, codec.spec.downscale),
-    )

@@ -45,6 +45,7 @@ def bundled_unet_spec(latent_channels: int) -> UNetSpec:
         time_scale_shift=True,
         audio_film=True,
         reference_gate=True,
+        source_warp=True,
     )
 
 

@@ -1,10 +1,12 @@
-"""The judge: a small network that reads mouth parameters off a face crop.
+"""A small network that reads mouth parameters off a face crop: the judge, and a second reader.
 
-    python -m training.regressor --minutes 8
+    python -m training.regressor                                             # the judge
+    python -m training.regressor --seed 8 --steps 2000 --out .scratch/train/reader.safetensors
 
-Trained on rendered truth alone and never shown a generated picture, it scores
+Trained on rendered truth alone and never shown a generated picture, the judge scores
 generated ones; its own error on held-out faces is kept beside its weights and
-reported with every score.
+reported with every score. The second reader serves a loss (`training.painting`), so that the
+judge never sees what it taught.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.media import F32, U8
-from training.dataset import TRAIN_FOLDER, CropStore, colour_jitter, to_tensor
+from training.dataset import (
+    CORPUS_FOLDER,
+    TRAIN_FOLDER,
+    CropStore,
+    colour_jitter,
+    to_tensor,
+)
 from training.mouth import MOUTH_PARAMETERS
+from training.optimise import Recipe, Run, step_generator
 from training.speech.scores import Scores, mouth_scores
 
 log = logging.getLogger(__name__)
@@ -95,34 +103,30 @@ def report(regressor: MouthRegressor, store: CropStore, clips: int = 24) -> Scor
     }
 
 
-def train(store: CropStore, minutes: float, batch: int, rate: float, path: Path) -> None:
-    """Trains for `minutes`; writes the weights and, beside them, the judge's own scores."""
-    torch.manual_seed(7)
+def train(store: CropStore, recipe: Recipe, path: Path) -> None:
+    """Trains, resumes; writes the weights and, beside them, the reader's own scores."""
+    torch.manual_seed(recipe.seed)
     regressor = MouthRegressor()
     regressor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(regressor.parameters(), lr=rate, weight_decay=1e-3)
-    start, step, done, mean = time.monotonic(), 0, 0.0, 0.0
-    while done < 1.0:
-        done = min((time.monotonic() - start) / (60 * minutes), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * (1 - done))
-        crops, mouths = store.sample_labelled(batch, split="train", seed=500_000 + step)
-        generator = torch.Generator().manual_seed(step)
-        image = colour_jitter(to_tensor(crops), generator)
+    groups = [{"params": list(regressor.parameters()), "scale": 1.0}]
+    run = Run(regressor, recipe, groups, path.with_suffix(".checkpoint.pt"))
+    run.resume()
+
+    def make(number: int) -> tuple[Tensor, Tensor]:
+        crops, mouths = store.sample_labelled(recipe.batch, "train", 500_000 + number)
+        image = colour_jitter(to_tensor(crops), step_generator(recipe, number))
+        return image.contiguous(memory_format=torch.channels_last), torch.from_numpy(mouths)
+
+    def publish() -> None:
+        averaged = {key: value.contiguous() for key, value in run.average.values.items()}
+        save_file(averaged, path)
+
+    for image, mouths in run.steps(make, publish):
         with torch.autocast("cpu", torch.bfloat16):
-            found = regressor(image.contiguous(memory_format=torch.channels_last))
-        loss = F.smooth_l1_loss(found.float(), torch.from_numpy(mouths), beta=0.1)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(regressor.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        mean += (float(loss.detach()) - mean) * max(0.02, 1 / step)
-        if step % 200 == 0 or done >= 1.0:
-            log.info("step %d loss %.4f", step, mean)
-    regressor.eval()
-    save_file({k: v.contiguous() for k, v in regressor.state_dict().items()}, path)
-    scores = report(regressor, store)
+            found = regressor(image)
+        loss = F.smooth_l1_loss(found.float(), mouths, beta=0.1)
+        run.learn(loss, {"loss": loss})
+    scores = report(load(path), store)
     path.with_suffix(".json").write_text(json.dumps(scores, indent=2) + "\n")
     log.info("held out: %s", scores)
 
@@ -136,13 +140,16 @@ def load(path: Path = PATH) -> MouthRegressor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--corpus", type=Path, default=CORPUS_FOLDER)
     parser.add_argument("--out", type=Path, default=PATH)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(CropStore.open(), args.minutes, args.batch, args.rate, args.out)
+    recipe = Recipe(args.steps, args.batch, args.rate, average=0.99, fall=1.0, seed=args.seed)
+    train(CropStore.open(args.corpus / "faces"), recipe, args.out)
 
 
 if __name__ == "__main__":

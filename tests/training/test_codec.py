@@ -11,6 +11,7 @@ from engine.spec import CodecSpec
 from tests.toy_corpus import write_toy_corpus
 from training.codec import fresh_codec, load, mouth_psnr, patch_components, psnr, save, train
 from training.dataset import CropStore, to_tensor
+from training.optimise import Recipe
 
 SPEC = CodecSpec(kind="tiny", latent_channels=6, width=8, blocks=1)
 
@@ -44,7 +45,7 @@ def test_training_keeps_the_encoder_and_saves_what_it_loads(tmp_path: Path) -> N
     codec = fresh_codec(SPEC, store.sample(8, "train", 0))
     before = codec.encoder.patches.weight.detach().clone()
     path = tmp_path / "codec.safetensors"
-    train(codec, store, minutes=1e-4, batch=2, rate=1e-3, path=path)
+    train(codec, store, Recipe(steps=2, batch=2, rate=1e-3), path)
     torch.testing.assert_close(codec.encoder.patches.weight.detach(), before)
     again = load(path)
     image = to_tensor(store.sample(1, "test", 0))

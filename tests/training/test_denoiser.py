@@ -11,7 +11,6 @@ from engine.models.whisper import WhisperEncoder
 from engine.spec import AudioSpec, UNetSpec
 from tests.toy_corpus import write_toy_corpus
 from training.dataset import CropStore, SpeechStore
-from training.denoiser import latent_loss, latent_weight
 from training.hearing import (
     SPREAD_RESTORED,
     Reading,
@@ -23,7 +22,7 @@ from training.hearing import (
     read_mouth_linearly,
     widened,
 )
-from training.optimise import Average, Clock, Recipe, Run, learning_rate, prefetched
+from training.painting import latent_loss, latent_weight
 
 AUDIO = AudioSpec(width=16, layers=1, heads=2, positions=16, log_floor=-5.0)
 UNET = UNetSpec(
@@ -115,44 +114,6 @@ def test_the_loss_weighs_the_mouth_most_and_the_kept_part_hardly() -> None:
     assert latent_loss(torch.ones(1, 4, 16, 16), torch.zeros(1, 4, 16, 16), weight) == (
         pytest.approx(1.5)
     )
-
-
-def test_a_run_resumes_where_it_stood(tmp_path: Path) -> None:
-    module = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.AdamW(module.parameters())
-    run = Run(module, Average(module, 0.9), optimizer, tmp_path / "run.pt")
-    run.step, run.spent_s = 7, 3.5
-    run.save()
-    other = torch.nn.Linear(2, 2)
-    again = Run(
-        other, Average(other, 0.9), torch.optim.AdamW(other.parameters()), tmp_path / "run.pt"
-    )
-    again.resume()
-    assert (again.step, again.spent_s) == (7, 3.5)
-    torch.testing.assert_close(other.weight, module.weight)
-
-
-def test_the_learning_rate_warms_up_and_falls() -> None:
-    recipe = Recipe(minutes=1, batch=1, rate=1.0, warmup=10)
-    assert learning_rate(recipe, 0, 0.0) == pytest.approx(0.1)
-    assert learning_rate(recipe, 100, 0.0) == pytest.approx(1.0)
-    assert learning_rate(recipe, 100, 1.0) == pytest.approx(0.02)
-
-
-def test_an_average_follows_and_a_clock_ends() -> None:
-    module = torch.nn.Linear(1, 1)
-    average = Average(module, 0.5)
-    with torch.no_grad():
-        module.weight.fill_(4.0)
-    for _ in range(40):
-        average.update(module)
-    torch.testing.assert_close(average.values["weight"], module.weight)
-    assert Clock(1.0, spent_s=61.0).share == 1.0
-
-
-def test_reading_ahead_keeps_the_order() -> None:
-    items = prefetched(lambda number: number * number, 3)
-    assert [next(items) for _ in range(3)] == [9, 16, 25]
 
 
 def test_saved_weights_load(tmp_path: Path) -> None:
