@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 LATENT_STD = 1.0  # of the scaled latents, over all channels
 LATENT_NOISE = 0.04  # added in training: the denoiser's latents are never exact
-MOUTH_GAIN = 4.0  # how much more the mouth weighs than the rest of the crop
+MOUTH_GAIN = 10.0  # of the mouth against the rest, which the source warp shows
 
 
 @dataclass(frozen=True, slots=True)
