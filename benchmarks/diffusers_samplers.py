@@ -30,7 +30,7 @@ from torch import Tensor
 
 from benchmarks.quality.material import Take, make_takes
 from benchmarks.quality.plan import round_frames, warm_timesteps
-from benchmarks.quality.runs import Run, paste
+from benchmarks.quality.runs import Run
 from benchmarks.quality.scores import Judge, distance, score
 from benchmarks.report import (
     Circumstances,
@@ -42,12 +42,14 @@ from benchmarks.report import (
     here,
     write_report,
 )
+from engine.backends.base import GeneratedHop
 from engine.backends.inputs import session_noise, to_pictures
 from engine.backends.torch_backend import TorchBackend
 from engine.checkpoints import resolve_model
 from engine.denoise.model import TorchModel
 from engine.face.mask import mask_latents, paste_weights
 from engine.media import F32
+from engine.pipeline import show_crops
 from engine.sampler import (
     BETA_END,
     BETA_START,
@@ -320,13 +322,13 @@ class WindowBench:
     @torch.inference_mode()
     def pictures(self, latents: Tensor, take: Take) -> Any:
         """uint8 [frames, R, R, 3], the generated part pasted into the source."""
-        weights = paste_weights(self.spec.face, self.spec.resolution)[..., None]
+        weights = paste_weights(self.spec.face, self.spec.resolution)
         images: list[F32] = [
             self._model.codec.decode(part.to(self._model.dtype)).float().cpu().numpy()
             for part in torch.split(latents, self.spec.window_frames)
         ]
         source = take.source[np.arange(len(latents)) % take.frames]
-        return paste(to_pictures(np.concatenate(images)), source, weights)
+        return show_crops(GeneratedHop(to_pictures(np.concatenate(images))), source, weights)
 
 
 def measure(

@@ -314,7 +314,7 @@ def stage_hop(spec: ModelSpec, work: Path) -> dict[str, Any]:
     mel = np.zeros((1, spec.audio.n_mels, spec.audio.mel_frames), np.float32)
     hop = HopInput(state=state, mel=mel, masked_latents=masked, ref_latents=reference)
     with clock.step("hop_of_1_frame"):
-        (frames,) = backend.run_hop([hop])
+        frames = backend.run_hop([hop])[0].crops
     return {
         "ok": frames.shape == (1, size, size, 3) and int(frames.max()) > int(frames.min()),
         "mode": spec.carry,

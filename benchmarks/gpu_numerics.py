@@ -155,9 +155,8 @@ def _whole_hop(model: TorchModel, way: ModelSpec, clip: Clip) -> dict[str, Tenso
             HopInput(session, clip.mel[cut], clip.masked[cut], clip.reference[cut])
             for session in sessions
         ]
-        (latents,) = backend.denoise(items[:1])
-        (levels,) = backend.run_hop(items[1:])
-        pictures = levels.astype(np.float32)
+        latents = backend.denoise(items[:1])[0].latents
+        pictures = backend.run_hop(items[1:])[0].crops.astype(np.float32)
     return {
         "whole hop, latents": torch.from_numpy(latents),
         "whole hop, pictures": torch.from_numpy(pictures),

@@ -66,8 +66,8 @@ def stream_latents(model: TorchModel, way: ModelSpec, clip: Clip) -> F32:
     for start in range(0, len(clip.mel) - hop + 1, hop):
         cut = slice(start, start + hop)
         item = HopInput(session, clip.mel[cut], clip.masked[cut], clip.reference[cut])
-        (latents,) = backend.denoise([item])
-        made.append(latents.swapaxes(0, 1))
+        (hop_made,) = backend.denoise([item])
+        made.append(hop_made.latents.swapaxes(0, 1))
     return np.concatenate(made)
 
 
@@ -165,8 +165,8 @@ def key_ages(model: TorchModel, way: ModelSpec, clip: Clip) -> list[KeyAge]:
             denoiser.run("hop", pool, call)
             continue
         again = copy.deepcopy(pool)
-        fresh = denoiser.run("refresh", again, call)
-        latents = denoiser.run("hop", pool, call)
+        fresh, _ = denoiser.run("refresh", again, call)
+        latents, _ = denoiser.run("hop", pool, call)
         places = places_of(call.carried, context, hop)
         carried = places.filled[0].clone()
         carried[places.next[0]] = False

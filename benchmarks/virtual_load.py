@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.synthetic import hop_inputs, synthetic_speech
 from engine.avatar import AvatarSource, PreparedAvatar
-from engine.backends.base import Backend, HopInput, SessionState
+from engine.backends.base import Backend, GeneratedHop, HopInput, SessionState
 from engine.media import F32, FPS, SAMPLE_RATE_HZ, U8
 from engine.scheduler import Scheduler
 from engine.stream import Stream, StreamOptions
@@ -54,12 +54,12 @@ class WatchedBackend:
     def warm_up(self, hop_frames: int) -> None:
         self._backend.warm_up(hop_frames)
 
-    def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
+    def run_hop(self, batch: Sequence[HopInput]) -> list[GeneratedHop]:
         start = self._clock()
-        crops = self._backend.run_hop(batch)
+        hops = self._backend.run_hop(batch)
         self.hop_s.append(self._clock() - start)
         self.batches.append(len(batch))
-        return crops
+        return hops
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.backends.base import Backend, HopInput, SessionState
+from engine.backends.base import Backend, GeneratedHop, HopInput, SessionState
 from engine.face.paste_back import PasteMask, crop_face, paste_crop
+from engine.face.warp import compose
 from engine.gate import FaceClosed
 from engine.media import F32, U8, Picture
 from engine.windows import WindowPlan
@@ -168,8 +169,8 @@ def _first_face(hop: PendingHop) -> tuple[SourceFrame, F32 | None]:
     )
 
 
-def run_network(backend: Backend, hops: Sequence[PendingHop]) -> list[U8]:
-    """The generated crops, uint8 RGB [h, R, R, 3] for each hop, in one call of the backend."""
+def run_network(backend: Backend, hops: Sequence[PendingHop]) -> list[GeneratedHop]:
+    """The generated faces of each hop, in one call of the backend."""
     batch = []
     for hop in hops:
         assert hop.state is not None and hop.mel is not None
@@ -178,13 +179,31 @@ def run_network(backend: Backend, hops: Sequence[PendingHop]) -> list[U8]:
     return backend.run_hop(batch)
 
 
-def paste_hop(hop: PendingHop, crops: U8 | None, mask: PasteMask) -> list[Picture]:
-    """The finished pictures of a hop; without crops they are the source pictures."""
-    if crops is None:
-        return [source.picture for source in hop.sources]
-    return [
-        source.picture if affine is None else paste_crop(source.picture, crop, mask, affine, factor)
-        for source, crop, affine, factor in zip(
-            hop.sources, crops, hop.affines, hop.factors, strict=True
-        )
-    ]
+def paste_hop(hop: PendingHop, generated: GeneratedHop | None, mask: PasteMask) -> list[Picture]:
+    """The finished pictures of a hop; with nothing generated they are the source pictures."""
+    pictures = [source.picture for source in hop.sources]
+    if generated is None:
+        return pictures
+    for index, (affine, factor) in enumerate(zip(hop.affines, hop.factors, strict=True)):
+        if affine is not None:
+            crop, warp = generated.crops[index], generated.warp(index)
+            pictures[index] = paste_crop(pictures[index], crop, mask, affine, factor, warp)
+    return pictures
+
+
+def show_crops(generated: GeneratedHop, sources: U8, weights: F32) -> U8:
+    """uint8 [h, R, R, 3]: what a viewer sees of generated faces, at their own resolution.
+
+    Args:
+        sources: uint8 [h, R, R, 3], the crops that they were generated for.
+        weights: float32 [R, R], `engine.face.mask.paste_weights`.
+    """
+    shown = np.empty_like(sources)
+    for index, (source, crop) in enumerate(zip(sources, generated.crops, strict=True)):
+        warp = generated.warp(index)
+        if warp is not None:
+            shown[index] = compose(source, crop, warp, weights)
+        else:
+            own = source.astype(np.float32)
+            shown[index] = np.rint(own + weights[..., None] * (crop - own))
+    return shown

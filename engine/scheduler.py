@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from engine.backends.base import Backend
+from engine.backends.base import Backend, GeneratedHop
 from engine.errors import StreamError
-from engine.media import U8, RenderedFrame
+from engine.media import RenderedFrame
 from engine.pipeline import PendingHop, encode_faces, run_network
 from engine.stream import Stream
 from engine.windows import WindowPlan
@@ -77,10 +77,10 @@ class Scheduler:
         errors: dict[int, Exception] = {}
         pending = self._begin(errors)
         asking = [(stream, hop) for stream, hop in pending if hop.state is not None]
-        crops = self._run(asking, errors)
+        generated = self._run(asking, errors)
         for stream, hop in pending:
             if id(stream) not in errors:
-                own = crops.get(id(stream))
+                own = generated.get(id(stream))
                 _guarded(stream, errors, partial(stream.finish_hop, hop, own))
         outputs = []
         for stream in self._streams:
@@ -114,8 +114,8 @@ class Scheduler:
 
     def _run(
         self, asking: Sequence[tuple[Stream, PendingHop]], errors: dict[int, Exception]
-    ) -> dict[int, U8]:
-        """The generated crops by stream; a batch that fails is run again one by one.
+    ) -> dict[int, GeneratedHop]:
+        """The generated faces by stream; a batch that fails is run again one by one.
 
         What its sessions carry may be half written by then, so that they start from nothing.
         """
@@ -123,13 +123,13 @@ class Scheduler:
             return {}
         found: dict[int, Exception] = {}
         call = partial(_generate, self.backend, [hop for _, hop in asking])
-        crops = _guarded(asking[0][0], found, call)
-        if crops is not None:
-            return {id(stream): crop for (stream, _), crop in zip(asking, crops, strict=True)}
+        hops = _guarded(asking[0][0], found, call)
+        if hops is not None:
+            return {id(stream): made for (stream, _), made in zip(asking, hops, strict=True)}
         if len(asking) == 1:
             errors.update(found)
             return {}
-        alone: dict[int, U8] = {}
+        alone: dict[int, GeneratedHop] = {}
         for stream, hop in asking:
             if hop.state is not None:
                 hop.state.reset()
@@ -137,7 +137,7 @@ class Scheduler:
         return alone
 
 
-def _generate(backend: Backend, hops: Sequence[PendingHop]) -> list[U8]:
+def _generate(backend: Backend, hops: Sequence[PendingHop]) -> list[GeneratedHop]:
     encode_faces(backend, hops)
     return run_network(backend, hops)
 

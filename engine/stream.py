@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.audio.features import FeatureStream
-from engine.backends.base import Backend, SessionState
+from engine.backends.base import Backend, GeneratedHop, SessionState
 from engine.errors import AudioFormatError, ConfigError, StreamClosed, StreamError
 from engine.face.mask import paste_weights
 from engine.face.paste_back import PasteMask, paste_crop
+from engine.face.warp import SourceWarp
 from engine.gate import ClosedReason, Fade, SpeechActivity
 from engine.media import F32, FRAME_SAMPLES, SAMPLE_RATE_HZ, U8, Picture, RenderedFrame
 from engine.pipeline import FaceSource, PendingHop, SourceFrame, paste_hop
@@ -72,7 +73,7 @@ class StreamState:
         end_frame: one past the last frame, once flushed.
         session: the backend's memory; None before the first face.
         reference: the face that a model with one reference a session refers to.
-        last_crop, last_affine: the newest generated mouth and face, for fading out.
+        last_crop, last_warp, last_affine: the newest generated mouth and face, for fading out.
         finished: frames that wait to be collected.
         hops, late_hops: made through the network, dropped because late.
         closed_frames: frames whose mouth was not generated or faded out, by reason.
@@ -90,6 +91,7 @@ class StreamState:
     session: SessionState | None = None
     reference: F32 | None = None
     last_crop: U8 | None = None
+    last_warp: SourceWarp | None = None
     last_affine: F32 | None = None
     finished: list[RenderedFrame] = field(default_factory=list)
     hops: int = 0
@@ -330,16 +332,16 @@ class Stream:
         pending.reference = state.reference
         return pending
 
-    def finish_hop(self, pending: PendingHop, crops: U8 | None) -> None:
-        """Takes the generated crops, uint8 [h, R, R, 3], of a hop that asked for them."""
+    def finish_hop(self, pending: PendingHop, generated: GeneratedHop | None) -> None:
+        """Takes the generated faces of a hop that asked for them."""
         state = self.state
-        if crops is not None:
+        if generated is not None:
             state.hops += 1
             state.reference = pending.reference
-            state.last_crop = crops[-1]
+            state.last_crop, state.last_warp = generated.crops[-1], generated.warp(-1)
             if state.context_frame is None:
                 state.context_frame = pending.plan.new.start
-        pictures = paste_hop(pending, crops, self.mask)
+        pictures = paste_hop(pending, generated, self.mask)
         frames = list(zip(pictures, pending.factors, strict=True))
         self._finish(pending.plan.new, frames, pending.generation)
 
@@ -407,7 +409,12 @@ class Stream:
             factor = state.fade.factor * max(1.0 - (index + 1) / REST_FRAMES, 0.0)
             if factor > 0.0 and source.affine is not None and state.last_crop is not None:
                 picture = paste_crop(
-                    source.picture, state.last_crop, self.mask, source.affine, factor
+                    source.picture,
+                    state.last_crop,
+                    self.mask,
+                    source.affine,
+                    factor,
+                    state.last_warp,
                 )
                 rested.append((picture, factor))
             else:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from engine.avatar import Avatar, PreparedAvatar
-from engine.backends.base import HopInput
+from engine.backends.base import GeneratedHop, HopInput
 from engine.gate import FaceClosed
 from engine.media import F32, FRAME_SAMPLES, U8, Picture
 from engine.pipeline import SourceFrame
@@ -87,7 +87,7 @@ class FakeBackend:
     def warm_up(self, hop_frames: int) -> None:
         """Always ready."""
 
-    def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
+    def run_hop(self, batch: Sequence[HopInput]) -> list[GeneratedHop]:
         assert len({item.mel.shape[0] for item in batch}) == 1
         self.batches.append(len(batch))
         results = []
@@ -104,7 +104,7 @@ class FakeBackend:
                 crops[index, ..., 0] = np.clip(128 * (mel[:, -12:].mean() + 1.0), 0, 255)
                 crops[index, ..., 1] = min(state.carried, 255)
                 state.carried += 1
-            results.append(crops)
+            results.append(GeneratedHop(crops))
         return results
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.quality.material import Speech, Take, lips_box
-from engine.backends.base import HopInput, SessionState
+from engine.backends.base import GeneratedHop, HopInput, SessionState
 from engine.backends.inputs import latents_shape
 from engine.media import F32, FRAME_SAMPLES, U8
 from engine.spec import ModelSpec
@@ -112,7 +112,7 @@ class ToyRunner:
     def new_session(self, *, hop_frames: int, seed: int) -> SessionState:
         return ToySession()
 
-    def run(self, batch: Sequence[HopInput]) -> tuple[list[U8], list[F32]]:
+    def run(self, batch: Sequence[HopInput]) -> tuple[list[GeneratedHop], list[F32]]:
         made = [self._draw(item) for item in batch]
         shape = latents_shape(self.spec)
         latents = [
@@ -122,7 +122,7 @@ class ToyRunner:
             )
             for crops in made
         ]
-        return made, latents
+        return [GeneratedHop(crops) for crops in made], latents
 
     def _draw(self, item: HopInput) -> U8:
         session = item.state

@@ -28,6 +28,7 @@ from engine.backends.select import open_backend
 from engine.checkpoints import CODEC_FILE, file_digest, load_codec
 from engine.face.mask import paste_weights
 from engine.media import F32, U8
+from engine.pipeline import show_crops
 from training.audio_encoder import read_windows, to_log_mel
 from training.codec import psnr
 from training.dataset import (
@@ -79,15 +80,14 @@ def generate(backend: Backend, take: Take, hop: int) -> U8:
     reference = backend.encode(take.source, masked=False)
     masked = backend.encode(take.source, masked=True)
     state = backend.new_session(hop_frames=hop, seed=0)
+    weights = paste_weights(backend.spec.face, backend.spec.resolution)
     parts = []
     for first in range(0, len(take.mel) // hop * hop, hop):
         rows = slice(first, first + hop)
         hop_input = HopInput(state, take.mel[rows], masked[rows], reference[rows])
-        parts.append(backend.run_hop([hop_input])[0])
-    generated = np.concatenate(parts).astype(np.float32)
-    weights = paste_weights(backend.spec.face, backend.spec.resolution)[..., None]
-    source = take.source[: len(generated)].astype(np.float32)
-    return np.asarray(np.round(source + weights * (generated - source)), np.uint8)
+        (generated,) = backend.run_hop([hop_input])
+        parts.append(show_crops(generated, take.source[rows], weights))
+    return np.concatenate(parts)
 
 
 def paired_take(store: CropStore, speech: SpeechStore, backend: Backend, clip: Clip) -> Take:

@@ -12,10 +12,11 @@ from typing import Final, Protocol
 import numpy as np
 
 from benchmarks.quality.material import Take
-from engine.backends.base import Backend, HopInput, SessionState
+from engine.backends.base import Backend, GeneratedHop, HopInput, SessionState
 from engine.backends.select import open_backend
 from engine.face.mask import paste_weights
 from engine.media import F32, U8
+from engine.pipeline import show_crops
 from engine.sampler import leading_timesteps, trailing_timesteps
 from engine.spec import CarryMode, ModelSpec, ReferenceMode, Solver, StartMode
 
@@ -147,8 +148,8 @@ class Runner(Protocol):
     def new_session(self, *, hop_frames: int, seed: int) -> SessionState:
         """As `Backend.new_session`."""
 
-    def run(self, batch: Sequence[HopInput]) -> tuple[list[U8], list[F32] | None]:
-        """Crops [h, R, R, 3] and clean latents [h, C, s, s] of each input; None: not to be had."""
+    def run(self, batch: Sequence[HopInput]) -> tuple[list[GeneratedHop], list[F32] | None]:
+        """Faces and clean latents [h, C, s, s] of each input; None: not to be had."""
 
 
 class Opener(Protocol):
@@ -190,7 +191,7 @@ class PicturesRunner:
     def new_session(self, *, hop_frames: int, seed: int) -> SessionState:
         return self._backend.new_session(hop_frames=hop_frames, seed=seed)
 
-    def run(self, batch: Sequence[HopInput]) -> tuple[list[U8], list[F32] | None]:
+    def run(self, batch: Sequence[HopInput]) -> tuple[list[GeneratedHop], list[F32] | None]:
         return self._backend.run_hop(batch), None
 
 
@@ -243,7 +244,7 @@ def stream(
     masked = [_encode(runner, take.source, masked=True) for take in takes]
     reference = [_encode(runner, take.source, masked=False) for take in takes]
     states: list[SessionState] = [runner.new_session(hop_frames=hop, seed=_SEED) for _ in takes]
-    weights = paste_weights(runner.spec.face, runner.spec.resolution)[..., None]
+    weights = paste_weights(runner.spec.face, runner.spec.resolution)
     for first in range(0, frames // hop * hop, hop):
         rows = [np.arange(first, first + hop) % take.frames for take in takes]
         batch = [
@@ -257,19 +258,12 @@ def stream(
                 states, takes, masked, reference, rows, strict=True
             )
         ]
-        crops, latents = runner.run(batch)
+        generated, latents = runner.run(batch)
         pasted = [
-            paste(crop, take.source[row], weights)
-            for crop, take, row in zip(crops, takes, rows, strict=True)
+            show_crops(own, take.source[row], weights)
+            for own, take, row in zip(generated, takes, rows, strict=True)
         ]
         yield Hop(range(first, first + hop), pasted, latents)
-
-
-def paste(generated: U8, source: U8, weights: F32) -> U8:
-    """uint8 [n, R, R, 3]: what a viewer sees of generated crops; `weights` is [R, R, 1]."""
-    own = source.astype(np.float32)
-    shown = own + weights * (generated.astype(np.float32) - own)
-    return np.asarray(np.round(shown), np.uint8)
 
 
 def _encode(runner: Runner, crops: U8, *, masked: bool) -> F32:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.backends.base import HopInput, SessionState
+from engine.backends.base import GeneratedHop, HopInput, SessionState
 from engine.backends.inputs import to_pictures
-from engine.backends.torch_backend import TorchBackend
+from engine.backends.torch_backend import DenoisedHop, TorchBackend
 from engine.denoise.model import TorchModel
 from engine.errors import StreamError
 from engine.media import F32, U8
@@ -70,10 +70,10 @@ class LatentsRunner:
         pictures = self._backend.new_session(hop_frames=hop_frames, seed=seed)
         return PairedSession(pictures, latents)
 
-    def run(self, batch: Sequence[HopInput]) -> tuple[list[U8], list[F32]]:
+    def run(self, batch: Sequence[HopInput]) -> tuple[list[GeneratedHop], list[F32]]:
         if not self.spec.codec.decode_rows:
-            found = self._latents(batch)
-            return self._decoded(found), found
+            found = self._backend.denoise(batch)
+            return self._decoded(found), self._latents(found)
         pictures, latents = [], []
         for item in batch:
             if not isinstance(item.state, PairedSession):
@@ -81,14 +81,17 @@ class LatentsRunner:
             rest = (item.mel, item.masked_latents, item.ref_latents)
             pictures.append(HopInput(item.state.pictures, *rest))
             latents.append(HopInput(item.state.latents, *rest))
-        return self._backend.run_hop(pictures), self._latents(latents)
+        return self._backend.run_hop(pictures), self._latents(self._backend.denoise(latents))
 
-    def _latents(self, batch: Sequence[HopInput]) -> list[F32]:
-        return [np.ascontiguousarray(item.swapaxes(0, 1)) for item in self._backend.denoise(batch)]
+    def _latents(self, found: Sequence[DenoisedHop]) -> list[F32]:
+        return [np.ascontiguousarray(hop.latents.swapaxes(0, 1)) for hop in found]
 
     @torch.inference_mode()
-    def _decoded(self, found: Sequence[F32]) -> list[U8]:
+    def _decoded(self, found: Sequence[DenoisedHop]) -> list[GeneratedHop]:
         model = self._model
-        latents = torch.from_numpy(np.concatenate(found)).to(model.device, model.dtype)
-        images: F32 = model.codec.decode(latents).float().cpu().numpy()
-        return np.split(to_pictures(images), len(found))
+        latents = torch.from_numpy(np.concatenate(self._latents(found)))
+        images: F32 = (
+            model.codec.decode(latents.to(model.device, model.dtype)).float().cpu().numpy()
+        )
+        crops = np.split(to_pictures(images), len(found))
+        return [GeneratedHop(own, hop.warps) for own, hop in zip(crops, found, strict=True)]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.face.warp import SourceWarp
 from engine.media import F32, U8
 from engine.spec import ModelSpec
 
@@ -39,6 +40,24 @@ class HopInput:
     mel: F32
     masked_latents: F32
     ref_latents: F32
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedHop:
+    """What the network makes of one session's hop of h frames.
+
+    Attributes:
+        crops: uint8 RGB [h, R, R, 3], decoded; rows that the paste mask does not show may be grey.
+        warps: float32 [h, WARP_CHANNELS, s, s], as `engine.face.warp` reads them; None where the
+            model has no `source_warp`.
+    """
+
+    crops: U8
+    warps: F32 | None = None
+
+    def warp(self, frame: int) -> SourceWarp | None:
+        """How the source of one of the frames moves below its crop."""
+        return None if self.warps is None else SourceWarp.of(self.warps[frame])
 
 
 class Backend(Protocol):
@@ -71,9 +90,8 @@ class Backend(Protocol):
     def warm_up(self, hop_frames: int) -> None:
         """Makes every call ready that hops of this length need, so that no session waits for it."""
 
-    def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
-        """The generated face crops, uint8 RGB [h, R, R, 3] for each input.
+    def run_hop(self, batch: Sequence[HopInput]) -> list[GeneratedHop]:
+        """The generated faces for each input.
 
-        Rows that the paste mask does not show may be grey. All inputs share one hop length.
-        Carried context of each state is advanced.
+        All inputs share one hop length. Carried context of each state is advanced.
         """

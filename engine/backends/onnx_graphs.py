@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.backends.base import HopInput, SessionState
+from engine.backends.base import GeneratedHop, HopInput, SessionState
 from engine.backends.inputs import (
     check_batch,
     check_crops,
@@ -186,8 +186,8 @@ class GraphBackend:
         check_new_session(self.spec, hop_frames)
         self._compile_hop(hop_frames)
 
-    def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
-        """The generated crops, uint8 [h, R, R, 3] for each input."""
+    def run_hop(self, batch: Sequence[HopInput]) -> list[GeneratedHop]:
+        """The generated faces for each input."""
         if not batch:
             return []
         sessions = [self._own(item.state) for item in batch]
@@ -199,7 +199,7 @@ class GraphBackend:
             raise StreamError(f"expected a session of this {self.name} backend")
         return state
 
-    def _run(self, session: GraphSession, item: HopInput) -> U8:
+    def _run(self, session: GraphSession, item: HopInput) -> GeneratedHop:
         spec, channels = self.spec, self.spec.codec.latent_channels
         mel = np.ascontiguousarray(item.mel, np.float32)
         (tokens,) = self._runner.run("audio_encoder", {"mel": mel})
@@ -208,6 +208,7 @@ class GraphBackend:
         session.sample[0, channels + 1 : 2 * channels + 1] = item.masked_latents.swapaxes(0, 1)
         session.sample[0, 2 * channels + 1 :] = item.ref_latents.swapaxes(0, 1)
         audio = tokens[None]
+        warps: F32 | None = None
         for index, rings in enumerate(session.rings):
             inputs = {
                 "sample": session.sample,
@@ -218,8 +219,10 @@ class GraphBackend:
             for ring, array in enumerate(rings.arrays):
                 inputs[f"ring_{ring:03d}"] = array[None]
             prediction, *new = self._runner.run("unet", inputs)
-            noisy[:] = self._sampler.step(index, noisy, prediction[0])
+            noisy[:] = self._sampler.step(index, noisy, prediction[0, :channels])
+            if spec.unet.source_warp:
+                warps = prediction[0, channels:].swapaxes(0, 1).copy()
             rings.push([own[0] for own in new])
         latents = np.ascontiguousarray(noisy.swapaxes(0, 1))
         (image,) = self._runner.run("codec_decoder", {"latents": latents})
-        return to_pictures(image)
+        return GeneratedHop(to_pictures(image), warps)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.backends.base import HopInput, SessionState
+from engine.backends.base import GeneratedHop, HopInput, SessionState
 from engine.backends.inputs import (
     check_batch,
     check_crops,
@@ -65,6 +65,19 @@ class TorchSession:
     def reset(self) -> None:
         """Forgets the carried context."""
         self.carried = self.hops = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DenoisedHop:
+    """A hop before its decoding.
+
+    Attributes:
+        latents: clean, [C, h, s, s].
+        warps: as of `GeneratedHop`.
+    """
+
+    latents: F32
+    warps: F32 | None
 
 
 @dataclass(slots=True)
@@ -189,27 +202,31 @@ class TorchBackend:
         """Device memory of one session, by hop length in use."""
         return {hop: length.pool.session_bytes for hop, length in self._lengths.items()}
 
-    def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
-        """The generated crops, uint8 [h, R, R, 3] for each input."""
-        return self._run(batch, pictures=True)
+    def run_hop(self, batch: Sequence[HopInput]) -> list[GeneratedHop]:
+        """The generated faces for each input."""
+        return [GeneratedHop(crops, warps) for crops, warps in self._run(batch, pictures=True)]
 
-    def denoise(self, batch: Sequence[HopInput]) -> list[F32]:
-        """What `run_hop` decodes: clean latents [C, h, s, s] for each input."""
-        return [latents.swapaxes(0, 1) for latents in self._run(batch, pictures=False)]
+    def denoise(self, batch: Sequence[HopInput]) -> list[DenoisedHop]:
+        """What `run_hop` decodes, for each input."""
+        return [
+            DenoisedHop(latents.swapaxes(0, 1), warps)
+            for latents, warps in self._run(batch, pictures=False)
+        ]
 
     @torch.inference_mode()
-    def _run(self, batch: Sequence[HopInput], *, pictures: bool) -> list[Any]:
+    def _run(self, batch: Sequence[HopInput], *, pictures: bool) -> list[tuple[Any, F32 | None]]:
         if not batch:
             return []
         sessions = [self._own(item.state) for item in batch]
         hop = check_batch(self.spec, batch, [session.hop for session in sessions])
-        results: list[Any] = [None] * len(batch)
+        results: list[tuple[Any, F32 | None]] = [(None, None)] * len(batch)
         for kind, places in self._chunks(sessions):
             chosen = [sessions[place] for place in places]
             items = [batch[place] for place in places]
-            made = self._run_bucket((kind, pictures), hop, chosen, items)
-            for place, own in zip(places, made, strict=False):  # what filled up is left out
-                results[place] = own
+            made, warps = self._run_bucket((kind, pictures), hop, chosen, items)
+            for row, place in enumerate(places):  # what filled up is left out
+                own = warps[row] if self.spec.unet.source_warp else None
+                results[place] = made[row], own
             for session in chosen:
                 session.carried += hop
                 session.hops += 1
@@ -231,15 +248,15 @@ class TorchBackend:
         hop: int,
         sessions: Sequence[TorchSession],
         items: Sequence[HopInput],
-    ) -> Any:
-        """Latents [bucket, h, C, s, s], or uint8 pictures [bucket, h, R, R, 3]."""
+    ) -> tuple[Any, F32]:
+        """Latents [bucket, h, C, s, s], or uint8 pictures [bucket, h, R, R, 3]; and warps."""
         if self.spec.start == "warm":
             new = [place for place, session in enumerate(sessions) if session.carried == 0]
             if new:
                 cold = [sessions[place] for place in new], [items[place] for place in new]
                 self._replay(COLD, hop, *cold)
-        (made,) = self._replay(call, hop, sessions, items)
-        return made.cpu().numpy()
+        made, warps = self._replay(call, hop, sessions, items)
+        return made.cpu().numpy(), warps.float().cpu().numpy()
 
     def _replay(
         self,
@@ -282,15 +299,15 @@ class TorchBackend:
         masked: Tensor,
         reference: Tensor,
     ) -> tuple[Tensor, ...]:
-        """One hop from log-mels to pictures; nothing in it leaves the device."""
+        """One hop from log-mels to pictures and warps; nothing in it leaves the device."""
         kind, pictures = call
         tokens = self.model.audio_encoder(mel.flatten(0, 1)).unflatten(0, mel.shape[:2])
         given = HopCall(slots, carried, tokens, masked, reference)
         if kind == "cold":
             length.denoiser.start_cold(length.pool, given)
             return ()
-        latents = length.denoiser.run(kind, length.pool, given)
-        return (self._decoder.pictures(latents) if pictures else latents,)
+        latents, warp = length.denoiser.run(kind, length.pool, given)
+        return (self._decoder.pictures(latents) if pictures else latents, warp)
 
     def _length(self, hop: int) -> HopLength:
         if hop not in self._lengths:

@@ -116,48 +116,55 @@ class Denoiser:
         self._hop_forward = wrap(model.unet.forward_hop)
         self._window_forward = wrap(model.unet.forward_window)
 
-    def run(self, kind: Kind, pool: SessionPool, call: HopCall) -> Tensor:
-        """Clean latents [b, h, C, s, s] of the new frames; advances what the pool holds."""
+    def run(self, kind: Kind, pool: SessionPool, call: HopCall) -> tuple[Tensor, Tensor]:
+        """Denoises the new frames; advances what the pool holds.
+
+        Returns:
+            Their clean latents [b, h, C, s, s], and the warp channels that the last step gave,
+            [b, h, WARP_CHANNELS, s, s]: none where the model has no `source_warp`.
+        """
         if kind == "alone":
-            latents = self._alone(pool, call)
+            latents, warp = self._alone(pool, call)
         elif kind == "hop":
-            latents = self._with_rings(pool, call)
+            latents, warp = self._with_rings(pool, call)
         else:
-            latents = self._with_window(pool, call, refresh=kind == "refresh")
+            latents, warp = self._with_window(pool, call, refresh=kind == "refresh")
         if self._spec.start == "warm":
             last = latents[:, -1:].expand(-1, self._hop, -1, -1, -1)
             pool.start[call.slots] = last
-        return latents
+        return latents, warp
 
     def start_cold(self, pool: SessionPool, call: HopCall) -> None:
         """Gives sessions without a frame before something to start warm from."""
         alpha = float(alphas_cumprod()[COLD_TIMESTEP])
         noisy = self._noise(pool, call, 0).expand_as(call.masked)
-        prediction, _ = self._predict(0, noisy, call, float(COLD_TIMESTEP))
+        prediction, _, _ = self._predict(0, noisy, call, float(COLD_TIMESTEP))
         x0 = predict_x0(noisy, prediction, alpha, self._spec.prediction_type)
         pool.start[call.slots] = x0
 
-    def _alone(self, pool: SessionPool, call: HopCall) -> Tensor:
+    def _alone(self, pool: SessionPool, call: HopCall) -> tuple[Tensor, Tensor]:
         latents = self._first(pool, call)
         for step in range(len(self._spec.timesteps)):
-            prediction, _ = self._predict(step, latents, call)
+            prediction, warp, _ = self._predict(step, latents, call)
             latents = self._next(pool, call, step, latents, prediction)
-        return latents
+        return latents, warp
 
-    def _with_rings(self, pool: SessionPool, call: HopCall) -> Tensor:
+    def _with_rings(self, pool: SessionPool, call: HopCall) -> tuple[Tensor, Tensor]:
         places = places_of(call.carried, pool.context, self._hop)
         latents = self._first(pool, call)
         for step, rings in enumerate(pool.rings):
-            prediction, new = self._predict(
+            prediction, warp, new = self._predict(
                 step, latents, call, rings=read_rings(rings, call.slots), places=places
             )
             write_rings(rings, call.slots, places.next, new)
             latents = self._next(pool, call, step, latents, prediction)
         if needs_of(self._spec).history:
             self._remember(pool, call, places, latents)
-        return latents
+        return latents, warp
 
-    def _with_window(self, pool: SessionPool, call: HopCall, *, refresh: bool) -> Tensor:
+    def _with_window(
+        self, pool: SessionPool, call: HopCall, *, refresh: bool
+    ) -> tuple[Tensor, Tensor]:
         places = places_of(call.carried, pool.context, self._hop)
         slots, order = call.slots, places.order
         before = read_frames(pool.latents, slots, order)
@@ -176,12 +183,14 @@ class Denoiser:
         for step, alpha in enumerate(self._sampler.alphas[:-1]):
             pinned = add_noise(before, self._noise(pool, call, step), alpha)
             noisy = torch.cat([pinned, latents], dim=1)
-            prediction, new = self._predict(step, noisy, window, present=present, keep=refresh)
+            prediction, warp, new = self._predict(
+                step, noisy, window, present=present, keep=refresh
+            )
             if refresh:
                 write_rings(pool.rings[step], slots, filled, new)
             latents = self._next(pool, call, step, latents, prediction[:, pool.context :])
         self._remember(pool, call, places, latents)
-        return latents
+        return latents, warp[:, pool.context :]
 
     def _remember(self, pool: SessionPool, call: HopCall, places: Places, latents: Tensor) -> None:
         for held, new in (
@@ -219,8 +228,12 @@ class Denoiser:
         places: Places | None = None,
         present: Tensor | None = None,
         keep: bool = False,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The network's prediction [b, f, C, s, s], guided where the step is, and what to carry."""
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The network's prediction [b, f, C, s, s], the warp beside it, and what to carry.
+
+        Where the step is guided the prediction is too; the warp is that of the sound, because
+        pushing places away from each other would tear the picture.
+        """
         batch, frames = latents.shape[:2]
         mask = self._mask.expand(batch, frames, -1, -1, -1)
         parts = [latents.to(self._dtype), mask, call.masked, call.reference]
@@ -241,8 +254,9 @@ class Denoiser:
         else:
             there = None if present is None else each(present.to(latents.dtype))
             out, new = self._window_forward(sample, times, tokens, there, keep=keep)
-        prediction = out.transpose(1, 2).to(latents.dtype)
+        both = out.transpose(1, 2).to(latents.dtype)
+        prediction, warp = both.tensor_split((latents.shape[2],), dim=2)
         if guided:
             without, spoken = prediction.reshape(batch, 2, *prediction.shape[1:]).unbind(1)
-            prediction = guide(without, spoken, self._spec.guidance_scale)
-        return prediction, new
+            prediction, warp = guide(without, spoken, self._spec.guidance_scale), warp[1::2]
+        return prediction, warp, new

@@ -8,7 +8,9 @@ A codec of a few latents smooths skin and beards, which shows against the
 picture around. So where the generated face agrees with the picture's own at
 low frequencies (cheeks, chin, resting lips), the picture keeps its pixels and
 takes only the change of shade; where it differs (the speaking mouth), the
-generated one shows.
+generated one shows. A model that predicts a warp needs no such guess: the
+picture's own pixels are moved at their full resolution, and the generated
+ones cover them where the model says so.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import cv2
 import numpy as np
 
 from engine.errors import VideoFormatError
+from engine.face.warp import SourceWarp, moved_plane
 from engine.media import F32, U8, Picture
 from engine.spec import FaceSpec
 
@@ -59,7 +62,8 @@ class PasteMask:
     Attributes:
         weights: float32 [R, R], 1.0 = generated, 0.0 = the picture.
         corners: float32 [4, 2], the corners of the box that holds all non-zero weights.
-        keep_detail: the picture's own detail stays where the generated face agrees with it.
+        keep_detail: the picture's own detail stays where the generated face agrees with it;
+            unused where there is a warp.
     """
 
     weights: F32
@@ -135,7 +139,12 @@ def crop_face(picture: Picture, affine: F32, resolution: int) -> U8:
 
 
 def paste_crop(
-    picture: Picture, crop: U8, mask: PasteMask, affine: F32, factor: float = 1.0
+    picture: Picture,
+    crop: U8,
+    mask: PasteMask,
+    affine: F32,
+    factor: float = 1.0,
+    warp: SourceWarp | None = None,
 ) -> Picture:
     """The picture with the generated crop blended in.
 
@@ -144,6 +153,9 @@ def paste_crop(
         mask: what of the crop is shown.
         affine: [2, 3] from picture to crop pixels.
         factor: share of the generated mouth, 0.0 (the picture itself comes back) to 1.0.
+        warp: how the picture moves below the crop. Towards the mask's edge and with a smaller
+            factor it moves less far, so that it goes over into the picture around, and into the
+            one before and after, without anything being seen twice.
 
     Raises:
         VideoFormatError: crop and mask differ in size.
@@ -155,11 +167,17 @@ def paste_crop(
         return picture
     generated = _yuv(crop)
     share = (mask.weights * np.float32(factor))[..., None]
-    if mask.keep_detail:
+    shift: F32 | None = None
+    if warp is not None:
+        motion, cover = warp.at(crop.shape[0])
+        opacity: F32 = share * cover[..., None]
+        paint: F32 = opacity * generated
+        shift = share * (motion @ np.linalg.inv(affine[:, :2]).T)
+    elif mask.keep_detail:
         own = _yuv(crop_face(picture, affine, crop.shape[0]))
         change, replaced = _detail(generated, own)
-        opacity: F32 = share * replaced
-        paint: F32 = opacity * generated + (share - opacity) * change
+        opacity = share * replaced
+        paint = opacity * generated + (share - opacity) * change
     else:
         opacity, paint = share, share * generated
     size = (box.right - box.left, box.bottom - box.top)
@@ -170,11 +188,26 @@ def paste_crop(
     coarse = _f32(cv2.resize(fine, (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA))
     result = picture.i420.copy()
     luma, chroma = planes(result)
+    if shift is not None:
+        _move(picture, result, box, _f32(cv2.warpAffine(shift, moved, size, flags=flags)))
     _blend(luma[box.top : box.bottom, box.left : box.right], fine[..., 0], fine[..., 3])
     for index in (0, 1):
         plane = chroma[index, box.top // 2 : box.bottom // 2, box.left // 2 : box.right // 2]
         _blend(plane, coarse[..., 1 + index], coarse[..., 3])
     return Picture(result)
+
+
+def _move(picture: Picture, result: U8, box: Box, shift: F32) -> None:
+    """Fills a box of `result` with pixels of the picture from `shift` [h, w, 2] away."""
+    half = (shift.shape[1] // 2, shift.shape[0] // 2)
+    coarse = _f32(cv2.resize(shift, half, interpolation=cv2.INTER_AREA)) / np.float32(2.0)
+    places = [(box.left, box.top, shift), *[(box.left // 2, box.top // 2, coarse)] * 2]
+    (luma, chroma), (to_luma, to_chroma) = planes(picture.i420), planes(result)
+    for plane, target, (left, top, own) in zip(
+        (luma, *chroma), (to_luma, *to_chroma), places, strict=True
+    ):
+        height, width = own.shape[:2]
+        target[top : top + height, left : left + width] = moved_plane(plane, left, top, own)
 
 
 def _detail(generated: F32, own: F32) -> tuple[F32, F32]:

@@ -245,11 +245,11 @@ class UNet3DConditionModel(nn.Module):
         x = self.conv_out(F.silu(self.conv_norm_out(x, windows)))
         if self.spec.reference_gate:
             latents = self.spec.out_channels
-            drawn, gate, warp = x.tensor_split((latents, 2 * latents), dim=1)
+            drawn, gate = x[:, :latents], x[:, latents : 2 * latents]
             reference = sample[:, -latents:].transpose(1, 2)
             reference = reference.reshape(-1, latents, height, width)
-            x = drawn + torch.sigmoid(gate) * (reference - drawn)
-            if self.spec.source_warp:
-                x = torch.cat([x, warp], dim=1)
+            gated = drawn + torch.sigmoid(gate) * (reference - drawn)
+            # An empty part would change the exported graphs of models without a warp.
+            x = torch.cat([gated, x[:, 2 * latents :]], dim=1) if self.spec.source_warp else gated
         x = x.reshape(-1, frames, self.spec.prediction_channels, height, width)
         return x.transpose(1, 2)

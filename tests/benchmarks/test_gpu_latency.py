@@ -11,8 +11,7 @@ import pytest
 from benchmarks import gpu_latency
 from benchmarks.gpu_latency import largest_session_count
 from benchmarks.virtual_load import LoadFigures, run_load
-from engine.backends.base import HopInput
-from engine.media import U8
+from engine.backends.base import GeneratedHop, HopInput
 from tests.fakes import FakeBackend, fake_avatar
 
 CALL_S, HOP_S = 0.002, 0.010
@@ -35,7 +34,7 @@ class SlowBackend(FakeBackend):
         super().__init__()
         self.clock = clock
 
-    def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
+    def run_hop(self, batch: Sequence[HopInput]) -> list[GeneratedHop]:
         self.clock.now += CALL_S + HOP_S * len(batch)
         return super().run_hop(batch)
 

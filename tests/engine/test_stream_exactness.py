@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from engine.audio.log_mel import log_mel_frames
 from engine.avatar import Avatar, AvatarSource, PreparedAvatar, loop_index, prepare_avatar
-from engine.backends.base import HopInput
+from engine.backends.base import GeneratedHop, HopInput
 from engine.backends.inputs import session_noise
 from engine.backends.torch_backend import TorchBackend
 from engine.denoise.model import TorchModel
 from engine.face.mask import mask_latents
-from engine.media import F32, U8, Picture
+from engine.media import F32, Picture
 from engine.sampler import Sampler
 from engine.scheduler import Scheduler
 from engine.spec import ModelSpec
@@ -42,11 +42,11 @@ class RecordingBackend(TorchBackend):
 
     recorded: list[F32]
 
-    def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
-        (latents,) = self.denoise(batch)
+    def run_hop(self, batch: Sequence[HopInput]) -> list[GeneratedHop]:
+        latents = self.denoise(batch)[0].latents
         self.recorded.append(latents)
         crop = (self.spec.resolution, self.spec.resolution, 3)
-        return [np.zeros((latents.shape[1], *crop), np.uint8)]
+        return [GeneratedHop(np.zeros((latents.shape[1], *crop), np.uint8))]
 
 
 def _avatar() -> Avatar:

@@ -363,7 +363,7 @@ def test_a_fetched_model_runs_by_its_name(
         masked_latents=backend.encode(crops, masked=True),
         ref_latents=backend.encode(crops, masked=False),
     )
-    (frames,) = backend.run_hop([hop])
+    frames = backend.run_hop([hop])[0].crops
     assert frames.shape == crops.shape and frames.std() > 1.0
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import server.render
 from engine.avatar import AvatarSource
+from engine.backends.base import GeneratedHop
 from engine.errors import LipwireError, MediaError
 from engine.media import F32, Picture
 from server.media_files import Mp4Writer, VideoFile
@@ -162,7 +163,7 @@ def test_what_cannot_be_rendered_is_said_and_leaves_no_file(
 
 def test_a_failing_stream_leaves_no_file(tmp_path: Path) -> None:
     class Failing(FakeBackend):
-        def run_hop(self, batch: object) -> list[np.ndarray]:
+        def run_hop(self, batch: object) -> list[GeneratedHop]:
             raise RuntimeError("the network failed")
 
     audio = _write_wav(tmp_path / "a.wav", speech(9))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.backends.base import HopInput, SessionState
+from engine.backends.base import GeneratedHop, HopInput, SessionState
 from engine.media import F32, U8
 from engine.spec import AudioSpec, CodecSpec, ModelSpec, UNetSpec
 from tests.toy_corpus import write_toy_corpus
@@ -61,9 +61,10 @@ class GreyBackend:
     def warm_up(self, hop_frames: int) -> None:
         """Always ready."""
 
-    def run_hop(self, batch: Sequence[HopInput]) -> list[U8]:
+    def run_hop(self, batch: Sequence[HopInput]) -> list[GeneratedHop]:
         self.hops += 1
-        return [np.full((len(item.mel), 128, 128, 3), 128, np.uint8) for item in batch]
+        grey = [np.full((len(item.mel), 128, 128, 3), 128, np.uint8) for item in batch]
+        return [GeneratedHop(crops) for crops in grey]
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_torch_runs_a_whole_window_as_one_hop(tiny_onnx_model: Path) -> None:
     backend = open_model(tiny_onnx_model)
     session = backend.new_session(hop_frames=16, seed=0)
     item = HopInput(session, np.tile(MEL, (4, 1, 1)), *[np.tile(WHOLE, (4, 1, 1, 1))] * 2)
-    assert backend.run_hop([item])[0].shape == (16, 32, 32, 3)
+    assert backend.run_hop([item])[0].crops.shape == (16, 32, 32, 3)
 
 
 def test_torch_carries_the_moments_of_pooled_norms(tmp_path: Path) -> None:
@@ -113,11 +113,11 @@ def test_torch_carries_the_moments_of_pooled_norms(tmp_path: Path) -> None:
     session = backend.new_session(hop_frames=4, seed=0)
     noise = np.random.default_rng(0).standard_normal(WHOLE.shape, np.float32)
     bright, dark = (
-        backend.run_hop([HopInput(session, MEL, WHOLE + value, WHOLE)])[0]
+        backend.run_hop([HopInput(session, MEL, WHOLE + value, WHOLE)])[0].crops
         for value in (noise, 0 * noise)
     )
     session.reset()
-    alone = backend.run_hop([HopInput(session, MEL, WHOLE, WHOLE)])[0]
+    alone = backend.run_hop([HopInput(session, MEL, WHOLE, WHOLE)])[0].crops
     assert bright.shape == dark.shape == alone.shape
     assert np.abs(dark.astype(int) - alone.astype(int)).max() > 1  # the moments were carried
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from engine.backends import onnxruntime_backend, openvino_backend, torch_backend
 from engine.backends.base import Backend, HopInput
 from engine.media import F32, U8
-from tests.tiny_models import make_tiny_model
+from engine.spec import WARP_CHANNELS
+from tests.tiny_models import TINY_SPEC, make_tiny_model
 
 BUNDLED = Path(__file__).parents[3] / "engine" / "bundled" / "model"
 
@@ -44,7 +46,7 @@ def run_alone(backend: Backend, hop: int, seed: int, hops: int = 5) -> U8:
     """[hops * h, R, R, 3] crops of one session."""
     session = backend.new_session(hop_frames=hop, seed=seed)
     crops = [
-        backend.run_hop([HopInput(session, *item)])[0]
+        backend.run_hop([HopInput(session, *item)])[0].crops
         for item in inputs_of(backend, hop, seed, hops)
     ]
     return np.concatenate(crops)
@@ -74,6 +76,24 @@ def test_two_steps_carry_a_set_of_rings_each(tmp_path: Path) -> None:
     make_tiny_model(tmp_path, 1, onnx=True, timesteps=(999, 699), prediction_type="v_prediction")
     crops = [run_alone(OPENERS[name](tmp_path), 4, 3) for name in ("openvino f32", "torch")]
     assert levels_apart(*crops).max() <= 1
+
+
+def test_graph_backends_give_the_last_steps_warp(tmp_path: Path) -> None:
+    warping = dataclasses.replace(TINY_SPEC.unet, source_warp=True, reference_gate=True)
+    make_tiny_model(tmp_path, 1, onnx=True, unet=warping, timesteps=(999, 699))
+    made = {}
+    for name in ("torch", "openvino f32", "onnxruntime"):
+        backend = OPENERS[name](tmp_path)
+        session = backend.new_session(hop_frames=4, seed=3)
+        made[name] = [
+            backend.run_hop([HopInput(session, *item)])[0] for item in inputs_of(backend, 4, 3, 5)
+        ]
+    for name in ("openvino f32", "onnxruntime"):
+        for ours, theirs in zip(made[name], made["torch"], strict=True):
+            assert levels_apart(ours.crops, theirs.crops).max() <= 1
+            assert ours.warps is not None and theirs.warps is not None
+            assert ours.warps.shape == (4, WARP_CHANNELS, 4, 4)
+            np.testing.assert_allclose(ours.warps, theirs.warps, atol=1e-4)
 
 
 def test_bf16_stays_near_torch(backends: dict[str, Backend]) -> None:
@@ -109,7 +129,7 @@ def test_a_session_gives_the_same_alone_and_among_others(
         for turn in range(5)
     ]
     for seed in range(3):
-        crops = np.concatenate([hop[seed] for hop in together])
+        crops = np.concatenate([hop[seed].crops for hop in together])
         assert levels_apart(crops, alone[seed]).max() <= 1
 
 
@@ -122,7 +142,7 @@ def test_a_reset_session_starts_over_as_a_fresh_one(
     stream = inputs_of(backend, 4, 5, 3)
 
     def play() -> list[U8]:
-        return [backend.run_hop([HopInput(session, *item)])[0] for item in stream]
+        return [backend.run_hop([HopInput(session, *item)])[0].crops for item in stream]
 
     first = play()
     carried = play()
@@ -136,7 +156,7 @@ def test_results_stay_after_the_next_hop(backends: dict[str, Backend], name: str
     backend = backends[name]
     session = backend.new_session(hop_frames=4, seed=2)
     (first, second) = inputs_of(backend, 4, 2, 2)
-    crops = backend.run_hop([HopInput(session, *first)])[0]
+    crops = backend.run_hop([HopInput(session, *first)])[0].crops
     latents = backend.encode(crops, masked=True)
     kept = crops.copy(), latents.copy()
     backend.run_hop([HopInput(session, *second)])

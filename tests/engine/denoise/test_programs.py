@@ -40,7 +40,10 @@ def hop_items(spec: ModelSpec, backend: TorchBackend, sessions: int) -> list[lis
 
 
 def run(backend: TorchBackend, sessions: int) -> list[list[U8]]:
-    return [backend.run_hop(items) for items in hop_items(backend.spec, backend, sessions)]
+    return [
+        [hop.crops for hop in backend.run_hop(items)]
+        for items in hop_items(backend.spec, backend, sessions)
+    ]
 
 
 def test_a_program_with_a_graph_reads_its_own_buffers_only() -> None:
@@ -81,14 +84,14 @@ def test_a_session_is_bit_equal_alone_and_among_others_at_a_fixed_bucket(precisi
 def test_sessions_that_join_and_leave_do_not_touch_others() -> None:
     model = TorchModel.random(SPEC, torch.device("cpu"), "f32")
     calm = TorchBackend(model, SPEC, buckets=(4,))
-    want = [calm.run_hop([items[0]])[0] for items in hop_items(SPEC, calm, 1)]
+    want = [calm.run_hop([items[0]])[0].crops for items in hop_items(SPEC, calm, 1)]
     busy = TorchBackend(model, SPEC, buckets=(4,))
     own = hop_items(SPEC, busy, 1)
     got = []
     for hop, items in enumerate(own):
         # Others take a slot, run for two hops among this one, and are gone: so do many.
         guests = hop_items(SPEC, busy, 1 + hop)
-        got.append(busy.run_hop([*[guest for guest in guests[0]][:2], items[0]])[-1])
+        got.append(busy.run_hop([*[guest for guest in guests[0]][:2], items[0]])[-1].crops)
         busy.run_hop(guests[1][:3])
     for before, after in zip(want, got, strict=True):
         assert np.array_equal(before, after)

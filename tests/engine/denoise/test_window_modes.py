@@ -75,7 +75,7 @@ def streamed(spec: ModelSpec, given: Material, hop: int) -> Tensor:
     """[C, F, s, s] what the backend makes of it, hop by hop."""
     backend = TorchBackend(given.model, spec)
     session = backend.new_session(hop_frames=hop, seed=SEED)
-    made = [backend.denoise([item])[0] for item in given.items(session, hop)]
+    made = [backend.denoise([item])[0].latents for item in given.items(session, hop)]
     return torch.from_numpy(np.concatenate(made, axis=1))
 
 
@@ -289,7 +289,7 @@ def test_a_refresh_fills_the_rings_with_what_the_window_computes() -> None:
     given = material(spec)
     backend = TorchBackend(given.model, spec)
     session = backend.new_session(hop_frames=hop, seed=0)
-    made = [backend.denoise([item])[0] for item in list(given.items(session, hop))[:4]]
+    made = [backend.denoise([item])[0].latents for item in list(given.items(session, hop))[:4]]
     assert session.hops == 4  # hops 0 .. 3, of which 3 refreshed
     pool = backend._length(hop).pool
     before = torch.from_numpy(np.concatenate(made[:3], axis=1))[None]
@@ -334,7 +334,7 @@ def test_dropping_the_norm_moments_breaks_the_carry(variant: str) -> None:
     norms = len(given.model.unet.moment_shapes())
     made = []
     for item in given.items(session, 4):
-        made.append(backend.denoise([item])[0])
+        made.append(backend.denoise([item])[0].latents)
         for rings in pool.rings:
             for moments in rings[-norms:]:
                 moments.zero_()
@@ -350,7 +350,7 @@ def test_a_reset_session_starts_as_a_new_one() -> None:
         backend = TorchBackend(given.model, spec)
         session = backend.new_session(hop_frames=4, seed=SEED)
         items = list(given.items(session, 4))
-        first = [backend.denoise([item])[0] for item in items]
+        first = [backend.denoise([item])[0].latents for item in items]
         session.reset()
-        again = [backend.denoise([item])[0] for item in items]
+        again = [backend.denoise([item])[0].latents for item in items]
         assert np.array_equal(first, again)
