@@ -47,8 +47,8 @@ def random_warp(seed: int = 0) -> SourceWarp:
     random = np.random.default_rng(seed)
     coarse = random.uniform(-0.6, 0.6, (3, 3, 2)).astype(np.float32)
     motion = cv2.resize(coarse, (CELLS, CELLS), interpolation=cv2.INTER_CUBIC)
-    cover = random.uniform(0.0, 1.0, (4, 4)).astype(np.float32)
-    cover = cv2.resize(cover, (4 * CELLS, 4 * CELLS), interpolation=cv2.INTER_LINEAR)
+    blobs = random.uniform(0.0, 1.0, (4, 4)).astype(np.float32)
+    cover = cv2.resize(blobs, (4 * CELLS, 4 * CELLS), interpolation=cv2.INTER_LINEAR)
     return SourceWarp(np.asarray(motion, np.float32), np.asarray(cover, np.float32))
 
 
