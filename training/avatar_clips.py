@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from training.faces.avatars import Cast, cast
+from training.faces.camera import Camera
 from training.faces.corpus import ClipEntry, Pictures, SpeechShelf, joined, render_pictures
 from training.faces.pose import Pose
 from training.faces.renderer import CropRenderer
@@ -41,7 +42,6 @@ def write_avatar_shard(
     """One shard: `clips` clips of one avatar, two thirds in idle motion."""
     rng = np.random.default_rng((77, number))
     renderer = CropRenderer.build(member.identity, member.light)
-    camera = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     rendered: list[Pictures] = []
     entries: list[ClipEntry] = []
     first = 0
@@ -52,7 +52,7 @@ def write_avatar_shard(
         lively = index % 3 == 2
         poses = head_motion(frames, 1.0, rng) if lively else idle_poses(frames, rng)
         jitter = alignment_jitter(frames, 0.8 if lively else 0.4, rng)
-        rendered.append(render_pictures(renderer, mouth, poses, jitter, camera, rng))
+        rendered.append(render_pictures(renderer, mouth, poses, jitter, Camera.plain(), rng))
         entries.append(
             ClipEntry(
                 first,

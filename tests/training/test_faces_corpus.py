@@ -76,7 +76,10 @@ def test_tracks_are_smooth_and_bounded() -> None:
     track = babble_track(400, rng)
     assert track.min() >= -1 and track.max() <= 1.0
     assert np.abs(np.diff(track, axis=0)).max() < 0.8
-    yaw = np.asarray([pose.yaw for pose in head_motion(200, 1.0, rng)])
-    assert np.abs(np.diff(yaw)).max() < 0.02 and np.abs(yaw).max() <= 0.24
+    turned = [[(pose.yaw, pose.pitch) for pose in head_motion(200, 1.0, rng)] for _ in range(40)]
+    yaw, pitch = np.moveaxis(np.asarray(turned), 2, 0)
+    assert np.abs(np.diff(yaw, axis=1)).max() < 0.03
+    assert np.deg2rad(20) < np.abs(yaw).max() <= np.deg2rad(30) + 1e-6
+    assert np.abs(pitch).max() <= np.deg2rad(20) + 1e-6
     scale = np.asarray([pose.scale for pose in alignment_jitter(200, 1.0, rng)])
     assert np.abs(scale - 1).max() < 0.05

@@ -34,6 +34,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.media import F32, U8
+from training.faces.camera import Camera
+from training.faces.expression import Expression
 from training.faces.identity import Identity
 from training.faces.light import Light
 from training.faces.pose import Pose
@@ -97,16 +99,6 @@ class SpeechShelf:
         return Line(np.array(track[start : start + frames], np.float32), name, start)
 
 
-def grade(rng: np.random.Generator) -> U8:
-    """uint8 [256, 3]: one camera's curve and white balance."""
-    level = np.arange(256) / 255.0
-    gamma = rng.uniform(0.88, 1.14)
-    gain = rng.uniform(0.92, 1.06) * rng.normal(1.0, 0.025, 3)
-    lift = rng.uniform(0.0, 0.03)
-    curve = np.clip(lift + (1 - lift) * gain * level[:, None] ** gamma, 0, 1)
-    return np.asarray(np.round(curve * 255), np.uint8)
-
-
 def other_mouths(mouth: F32, rng: np.random.Generator) -> F32:
     """The mouths that the source of a clip shows: at rest, or the clip's own at other times."""
     if rng.random() < REST_SHARE:
@@ -156,17 +148,18 @@ def render_pictures(
     mouth: F32,
     poses: list[Pose],
     jitter: list[Pose],
-    camera: U8,
+    camera: Camera,
     rng: np.random.Generator,
 ) -> Pictures:
-    """A clip that says `mouth` and its source, through a camera's curve [256, 3]."""
+    """A clip that says `mouth` and its source, seen by one camera."""
     shown = other_mouths(mouth, rng)
     motion = list(zip(poses, jitter, strict=True))
+    grain = camera.grains(len(mouth), rng)
     crops, source = (
         np.stack(
             [
-                np.asarray(cv2.LUT(renderer.render(row, *place), camera[None]), np.uint8)
-                for row, place in zip(rows, motion, strict=True)
+                camera.take(renderer.render(row, *place), one)
+                for row, place, one in zip(rows, motion, grain, strict=True)
             ]
         )
         for rows in (mouth, shown)
@@ -188,11 +181,11 @@ def render_clip(
     frames = len(line.mouth)
     poses = head_motion(frames, float(rng.uniform(0.2, 1.2)), rng)
     jitter = alignment_jitter(frames, float(rng.uniform(0.3, 1.2)), rng)
-    camera = grade(rng)
+    camera = Camera.sample(rng)
     pictures = render_pictures(renderer, line.mouth, poses, jitter, camera, rng)
     other = head_motion(1, 1.0, rng)[0]
     at_rest = renderer.render(rest_mouth(1)[0], other, alignment_jitter(1, 1.0, rng)[0])
-    return pictures, np.asarray(cv2.LUT(at_rest, camera[None]), np.uint8)
+    return pictures, camera.take(at_rest, camera.grains(1, rng)[0])
 
 
 def write_shard(folder: Path, index: int, clips: int, seed: int, shelf: SpeechShelf) -> int:
@@ -206,7 +199,8 @@ def write_shard(folder: Path, index: int, clips: int, seed: int, shelf: SpeechSh
         split: Literal["train", "test"] = "test" if rng.random() < TEST_SHARE else "train"
         number = int(rng.integers(_TEST_IDENTITIES))
         number += _TEST_IDENTITIES if split == "test" else 0
-        identity, light = Identity.sample(np.random.default_rng(number)), Light.sample(rng)
+        identity = Identity.sample(np.random.default_rng(number))
+        identity, light = Expression.sample(rng).worn_by(identity), Light.sample(rng)
         line = shelf.draw(split, rng)
         pictures, reference = render_clip(identity, light, line, rng)
         frames = len(pictures.crops)

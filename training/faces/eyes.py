@@ -10,10 +10,10 @@ import numpy as np
 from engine.media import U8
 from training.faces.canvas import Floats
 from training.faces.identity import Identity
-from training.faces.light import Light
+from training.faces.light import Light, tone
 
 HALF_WIDTH = 9.1  # inner to outer corner, half, at eye_size 1
-IRIS = 3.75  # radius
+IRIS = 3.5  # radius
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,10 @@ class EyePainter:
         s = np.clip(x / half, -1.25, 1.25)
         arch = np.clip(1 - np.abs(s + 0.08) ** 2.3, 0, 1) ** 0.72
         belly = np.clip(1 - np.abs(s - 0.10) ** 2.4, 0, 1) ** 0.85
-        high = (3.95 - 0.7 * identity.monolid - 0.4 * identity.age) * identity.eye_size
-        low = 2.55 * identity.eye_size
+        squint = identity.squint
+        high = 3.35 - 0.5 * identity.monolid - 0.4 * identity.age - 0.7 * squint
+        high *= identity.eye_size * (1 - 0.03 * side * identity.skew)
+        low = (2.45 - 0.55 * squint) * identity.eye_size
         blink = float(np.clip(gaze.blink, 0, 1))
         lower = (low - 0.5 * blink) * belly + 0.6 * np.clip(-s - 0.75, 0, 1)
         opened = -high * arch + 0.35 * np.maximum(gaze.y, 0) * arch
@@ -85,12 +87,12 @@ class EyePainter:
 
         # Lash line: thick on the upper lid towards the outer corner, thin below.
         tail = np.clip((1.13 - np.abs(s)) / 0.13, 0, 1)
-        weight = 0.34 + 0.30 * female + 0.28 * np.clip(s, 0, 1) * (0.4 + female)
+        weight = 0.30 + 0.22 * female + 0.22 * np.clip(s, 0, 1) * (0.3 + female)
         line = np.exp(-(((y - upper + 0.22) / weight) ** 2)) * tail
         line *= 1 - 0.65 * np.clip(-s - 0.55, 0, 1) / 0.45
-        skin *= 1 - 0.90 * line[..., None] * np.asarray([0.90, 0.95, 0.97])
+        skin *= 1 - (0.66 + 0.20 * female) * line[..., None] * np.asarray([0.88, 0.95, 0.97])
         under = np.exp(-(((y - lower - 0.25) / 0.34) ** 2)) * tail * np.clip(s + 0.8, 0, 1)
-        skin *= 1 - (0.22 + 0.2 * female) * under[..., None] * np.asarray([0.8, 0.95, 1.0])
+        skin *= 1 - (0.20 + 0.12 * female) * under[..., None] * np.asarray([0.8, 0.95, 1.0])
         self._lashes(skin, x, y, s, upper, half, female, blink)
 
     def _lids(
@@ -109,9 +111,10 @@ class EyePainter:
         tail = np.clip((1.18 - np.abs(s)) / 0.4, 0, 1)
         lift = 1.9 - 1.2 * identity.monolid
         crease = opened - lift * (0.75 + 0.25 * s) - 0.1
-        fade = (0.36 - 0.20 * blink) * (1 - 0.55 * identity.monolid)
-        dark = fade * np.exp(-(((y - crease) / 0.55) ** 2)) * tail
-        dark += 0.16 * np.exp(-(((y - crease + 1.3) / 1.5) ** 2)) * tail * (y < crease + 1)
+        fade = (0.44 - 0.20 * blink) * (1 - 0.55 * identity.monolid)
+        dark = fade * np.exp(-(((y - crease) / 0.48) ** 2)) * tail
+        dark += 0.20 * np.exp(-(((y - crease + 1.3) / 1.6) ** 2)) * tail * (y < crease + 1)
+        dark += 0.12 * np.exp(-(((x + 7.0) / 4.0) ** 2 + ((y - crease + 2.5) / 3.0) ** 2))
         on_lid = np.clip((y - crease) / 0.5, 0, 1) * np.clip((upper - y) / 0.5, 0, 1) * tail
         dark -= 0.07 * on_lid
         dark += 0.10 * blink * np.exp(-(((y - lower + 1.2) / 1.2) ** 2)) * tail
@@ -133,18 +136,19 @@ class EyePainter:
             + 0.5 * (light.sky[1] + light.ground[1])
         )
         level = float(np.clip(level, 0.45, 1.5))
-        round_x = 1 - 0.30 * np.abs(s) ** 2.2 + 0.12 * side * light.key[0] * s
-        lid_shadow = 1 - 0.55 * np.exp(-np.maximum(y - upper, 0) / 1.15)
+        round_x = 1 - 0.42 * np.abs(s) ** 1.8 + 0.16 * side * light.key[0] * s
+        lid_shadow = 1 - 0.66 * np.exp(-np.maximum(y - upper, 0) / 1.5)
+        lid_shadow *= 1 - 0.22 * np.exp(-np.maximum(lower - y, 0) / 0.8)
         lit = level * round_x * lid_shadow
         white = np.empty((*x.shape, 3))
         corner = np.exp(-(((s + 0.93) / 0.13) ** 2))
         flush = 0.10 * np.abs(s) ** 2 + 0.75 * corner
-        for c, value in enumerate((0.60, 0.555, 0.53)):
+        for c, value in enumerate((0.56, 0.52, 0.485)):
             tint = (0.0, 0.42, 0.45)[c]
             white[..., c] = value * lit * (1 - tint * flush)
 
         gx, gy = side * gaze.x, gaze.y
-        dx, dy = x - gx + 0.15, y - gy + 0.55
+        dx, dy = x - gx + 0.15, y - gy + 0.12
         distance = np.hypot(dx, dy) / (IRIS * identity.eye_size**0.5)
         angle = (np.degrees(np.arctan2(dy, dx)) % 360).astype(np.float32)
         spokes = cv2.remap(
@@ -154,7 +158,7 @@ class EyePainter:
         glow = 1 + 0.55 * (-side * light.key[0] * dx - light.key[1] * dy) / IRIS
         collar = np.exp(-(((distance - 0.50) / 0.12) ** 2))
         tone_of_iris = (1.15 + 0.22 * spokes) * (1 - 0.72 * ring**2) * np.clip(glow, 0.4, 1.7)
-        pupil = np.clip((0.40 - distance) / 0.06 + 0.5, 0, 1)
+        pupil = np.clip((0.38 - distance) / 0.06 + 0.5, 0, 1)
         cover = np.clip((1.0 - distance) / 0.09 + 0.3, 0, 1)
         for c in range(3):
             base = identity.iris[c] * 1.6 * tone_of_iris + (0.05, 0.03, 0.0)[c] * collar
@@ -165,8 +169,13 @@ class EyePainter:
         second = 0.16 * np.exp(-(((dx + spot_x) / 0.7) ** 2 + ((dy - 1.4) / 0.6) ** 2))
         wet = 0.16 * np.exp(-(((y - lower + 0.35) / 0.30) ** 2)) * (np.abs(s) < 0.9)
         white += (0.95 * glint + second + wet)[..., None]
-        bent = white * (1.0 + white * 0.12) / (1.0 + white * 0.52)
-        return np.asarray(np.sqrt(np.clip(bent, 0, 1)), np.float32)
+        # The lower lid's wet rim, seen from above.
+        rim = (
+            np.clip((y - lower + 0.62) / 0.3, 0, 1)[..., None] * np.clip(1 - s * s, 0, 1)[..., None]
+        )
+        flesh = np.asarray(identity.skin) * np.asarray([0.95, 0.72, 0.72]) * level
+        white += (flesh - white) * 0.75 * rim
+        return tone(white)
 
     def _lashes(
         self,
@@ -187,4 +196,4 @@ class EyePainter:
         comb = 0.5 + 0.5 * np.cos(root * half * 2 * np.pi / 0.92)
         hair = np.clip(comb - 0.25 - 0.75 * reach, 0, 1) * (away > -0.1) * (np.abs(root) < 1.02)
         hair = hair * np.clip(s + 0.9, 0, 1)
-        skin *= 1 - (0.35 + 0.4 * female) * np.clip(hair, 0, 1)[..., None]
+        skin *= 1 - (0.25 + 0.35 * female) * np.clip(hair, 0, 1)[..., None]

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from training.faces.canvas import MIDLINE, Canvas, Floats, blur, smoothstep
+from training.faces.canvas import MIDLINE, Canvas, Floats, smoothstep
 from training.faces.hair_styles import Sheet, hair_sheets
 from training.faces.identity import Colour, Identity
-from training.faces.light import Light, normals, shade
-from training.faces.skin import Layers, beard_zone, moustache_zone, premultiply
+from training.faces.light import Light, shade_skin
+from training.faces.skin import Layers, beard_zone, moustache_zone, over, premultiply
 from training.faces.strands import draw_strands, light_strands, visible
 
 
@@ -19,7 +19,7 @@ def grow_hair(layers: Layers, identity: Identity, light: Light, canvas: Canvas) 
     rng = np.random.default_rng(identity.texture_seed + 3)
     _grow_beard(layers, identity, light, canvas, rng)
     _grow_brows(layers, identity, light, canvas, rng)
-    if identity.hair_style in ("short", "bun", "bald"):
+    if identity.hair_style not in ("long", "bob"):
         _grow_ears(layers, identity, light, canvas)
     sheets = hair_sheets(identity)
     front = [sheet for sheet in sheets if not sheet.behind]
@@ -48,7 +48,8 @@ def _at(spline: CubicSpline, places: Floats, q: Floats, t: Floats) -> Floats:
 def _mass(sheet: Sheet, canvas: Canvas) -> Floats:
     """Polygon in pixels around a sheet."""
     spline, _ = _surface(sheet)
-    t = np.linspace(sheet.start[0] + 0.07, sheet.end[0], 40)
+    end = 0.99 if sheet.length else min(sheet.end[0], 1.0)
+    t = np.linspace(max(sheet.start[0], 0.0) + 0.10, end, 40)
     curves = spline(t)
     first, last = curves[0], curves[-1]
     ring = np.concatenate([first, curves[:, -1], last[::-1], curves[::-1, 0]])
@@ -68,21 +69,30 @@ def _grow_sheet(
     n, steps = sheet.strands, 18
     q = rng.uniform(-0.01, 1.01, n)
     stray = rng.random(n) < 0.05
-    q = np.where(stray, q + rng.normal(0, 0.05, n), q)
+    q = np.where(stray, q + rng.normal(0, 0.02, n), q)
     order = np.argsort(np.abs(q - 0.5) * rng.uniform(0.6, 1.4, n))[::-1]
     q = q[order]
     begin, end = rng.uniform(*sheet.start, n), rng.uniform(*sheet.end, n)
+    if sheet.length:
+        end = np.minimum(begin + sheet.length * rng.uniform(0.6, 1.3, n), 1.06)
     t = begin[:, None] + (end - begin)[:, None] * np.linspace(0, 1, steps)[None]
     inside = np.clip(q, 0, 1)
     lock = np.round(inside * sheet.clumps) / sheet.clumps
     phase = rng.uniform(0, 2 * np.pi, sheet.clumps + 1)
     index = np.round(inside * sheet.clumps).astype(int)
-    pull = 0.55 * t**1.3
+    pull = sheet.gather * np.maximum(t, 0.0) ** 1.3
     across = q[:, None] + (lock - q)[:, None] * pull + rng.normal(0, 0.006, (n, 1)) * t
     paths = _at(spline, places, np.where(stray[:, None], across, np.clip(across, -0.015, 1.015)), t)
     swing = np.sin(phase[index][:, None] + 9.0 * t) + 0.4 * rng.normal(0, 1, (n, 1))
     paths[..., 0] += sheet.wave * swing * t
-    tone_of_lock = np.exp(rng.normal(0, 0.16, sheet.clumps + 1))[index][:, None]
+    if sheet.curl:
+        turn = rng.uniform(0, 2 * np.pi, (n, 1)) + rng.choice([-1.0, 1.0], (n, 1)) * np.linspace(
+            0, 8.0, steps
+        )
+        paths[..., 0] += sheet.curl * np.cos(turn)
+        paths[..., 1] += sheet.curl * np.sin(turn)
+    tone_of_lock = np.exp(rng.normal(0, 0.20, sheet.clumps + 1))[index][:, None]
+    tone_of_lock = tone_of_lock * (1 - 1.1 * np.square(inside * sheet.clumps - index))[:, None]
     edge = np.clip(np.minimum(inside, 1 - inside) * 14.0, 0.78, 1.0)[:, None]
     mid = (t[:, 1:] + t[:, :-1]) / 2
     depth = sheet.shade * tone_of_lock * edge * (0.72 + 0.28 * np.clip(mid * 6, 0, 1))
@@ -109,19 +119,20 @@ def _grow_ears(layers: Layers, identity: Identity, light: Light, canvas: Canvas)
     z = 3.2 * np.sqrt(np.clip(1 - r**2, 0, 1)) + 1.5 * np.exp(-(((r - 0.84) / 0.11) ** 2))
     z += 0.9 * np.exp(-(((np.hypot(u + 0.1, (v - 0.02) * 1.1) - 0.50) / 0.12) ** 2)) * (v < 0.5)
     z -= 2.2 * np.exp(-(((u + 0.35) / 0.30) ** 2 + ((v - 0.08) / 0.30) ** 2))
-    skin = np.asarray(identity.skin, np.float32) * np.asarray([1.0, 0.86, 0.86], np.float32)
+    skin = np.asarray(identity.skin, np.float32) * np.asarray([0.98, 0.90, 0.90], np.float32)
     hollow = np.clip(1.1 - 0.55 * np.exp(-(((u + 0.3) / 0.4) ** 2 + ((v - 0.05) / 0.4) ** 2)), 0, 1)
-    colour = shade(
+    colour = shade_skin(
         np.broadcast_to(skin, (*x.shape, 3)).astype(np.float32),
-        normals(blur(z.astype(np.float32), 0.3 * canvas.density), canvas.density),
+        z.astype(np.float32),
+        np.zeros_like(x),
+        canvas.density,
         light,
-        occlusion=hollow * 0.8,
-        shadow=hollow * 0.8,
-        gloss=0.05,
-        scatter=1.0,
+        occlusion=(hollow * 0.75).astype(np.float32),
+        shadow=(hollow * 0.7).astype(np.float32),
+        oil=np.full_like(x, 0.04),
     )
     cover = smoothstep(1.03, 0.97, r.astype(np.float32))
-    layers.back[...] = premultiply(colour, cover)
+    layers.head[...] = over(premultiply(colour, cover), layers.head)
 
 
 def _shadow_on_skin(layers: Layers, sheets: list[Sheet], light: Light, canvas: Canvas) -> None:
@@ -144,17 +155,21 @@ def _shadow_on_skin(layers: Layers, sheets: list[Sheet], light: Light, canvas: C
 def _grow_brows(
     layers: Layers, identity: Identity, light: Light, canvas: Canvas, rng: np.random.Generator
 ) -> None:
-    n = int(480 * (0.6 + 0.5 * identity.brow_thickness))
+    n = int(560 * (0.6 + 0.5 * identity.brow_thickness))
     hair, skin = np.asarray(identity.hair), np.asarray(identity.skin)
-    red, green, blue = np.minimum(0.8 * hair, 0.17) + 0.05 * skin
+    red, green, blue = np.minimum(0.9 * hair, 0.17) + 0.09 * skin
+    bare = layers.head.copy()
     colour: Colour = (float(red), float(green), float(blue))
     for sign in (-1.0, 1.0):
-        u = rng.uniform(-1, 1, n)
+        # Sparser towards both ends.
+        u = np.clip(rng.triangular(-1.1, 0.0, 1.0, n) * 0.72 + rng.uniform(-0.36, 0.34, n), -1.1, 1)
         taper = (1.05 - 0.60 * np.clip(u, 0, 1) ** 1.5) * (1 - 0.25 * np.clip(-u - 0.6, 0, 1))
         v = np.clip(rng.normal(0, 0.48, n), -1.1, 1.1)
         arch = identity.brow_arch * (1.5 - 2.3 * (u - 0.30) ** 2) - 0.4
         x = identity.brow_dx - 0.8 + 10.4 * u
-        y = identity.brow_y - arch + 1.25 * identity.brow_thickness * taper * v
+        y = identity.brow_y + 0.5 * sign * identity.skew - arch
+        y = y + 1.25 * identity.brow_thickness * taper * v
+        y = y - identity.brow_raise * (1.6 - 0.5 * u * (identity.brow_raise < 0))
         # Hairs stand up at the inner end and lie along the arch towards the outer one.
         slope = 4.6 * identity.brow_arch * (u - 0.30) / 10.4
         rise = 0.95 * np.clip(-u - 0.35, 0, 1) + 0.30 * v + rng.normal(0, 0.10, n)
@@ -171,6 +186,8 @@ def _grow_brows(
         )
         tones = light_strands(paths, colour, light, rng, variety=0.3, gloss=0.15)
         draw_strands(layers.head, canvas, paths, tones, 0.10)
+    # Hairs are finer than a pixel: skin shines through.
+    cv2.addWeighted(layers.head, 0.86, bare, 0.14, 0.0, dst=layers.head)
 
 
 def _grow_beard(
@@ -180,7 +197,7 @@ def _grow_beard(
         if amount <= 0:
             continue
         full = amount > 0.7
-        fine = max(canvas.density / 4.4, 0.6)  # more and thinner hairs where they can be seen
+        fine = max(canvas.density / 3.9, 0.6)  # more and thinner hairs where they can be seen
         count = int((10400 if full else 7200) * fine**1.5)
         x = rng.uniform(-36, 36, count).astype(np.float32)
         y = rng.uniform(identity.nose_base, identity.chin_y + 3.0, count).astype(np.float32)
@@ -214,6 +231,6 @@ def _grow_beard(
         lit = under.mean(1, keepdims=True) / (np.mean(identity.skin) * light.exposure)
         shine = np.exp(rng.normal(0, 0.38, (n, 1))) * (1 + 1.2 * (rng.random((n, 1)) < 0.06))
         colour = np.sqrt(np.clip(np.asarray(identity.hair) * shine * (0.35 + 0.8 * lit), 0, 1))
-        blend = rng.uniform(0.72, 0.95, (n, 1))
+        blend = rng.uniform(0.5, 0.88, (n, 1)) if full else rng.uniform(0.3, 0.7, (n, 1))
         colour = colour * blend + np.sqrt(under) * (1 - blend)
         draw_strands(layers.head, canvas, paths, colour[:, None].repeat(3, 1), 0.17)

@@ -24,6 +24,10 @@ class Sheet:
         wave: sideways swing in units.
         start, end: ranges of where along the guides a strand begins and ends.
         shade: share of light that arrives.
+        fill: a mass of the hair's colour lies under the strands.
+        gather: how far the strands of a lock meet at its tip, 0..1.
+        length: of a strand along the guides, where it ends before them; 0 where it does not.
+        curl: radius of its turns in units.
     """
 
     guides: Sides
@@ -31,10 +35,13 @@ class Sheet:
     strands: int = 2200
     clumps: int = 26
     wave: float = 0.5
-    start: tuple[float, float] = (0.0, 0.12)
+    start: tuple[float, float] = (-0.01, 0.15)
     end: tuple[float, float] = (0.8, 1.0)
     shade: float = 1.0
     fill: bool = True
+    gather: float = 0.45
+    length: float = 0.0
+    curl: float = 0.0
 
 
 def hair_sheets(identity: Identity) -> list[Sheet]:
@@ -56,39 +63,51 @@ def hair_sheets(identity: Identity) -> list[Sheet]:
         ]
         return [*sheets, Sheet(_FRINGE, strands=2400, wave=0.2, clumps=36, end=(0.93, 1.0))]
     if identity.hair_style == "bun":
-        return [Sheet(_pulled_back(), strands=3000, wave=0.2, clumps=40, start=(0.0, 0.5))]
-    if identity.hair_style == "short":
+        return [Sheet(_pulled_back(), strands=3400, wave=0.2, clumps=60, start=(0.0, 0.5))]
+    if identity.hair_style == "curly":
+        crown = _pulled_back()
         return [
             Sheet(
-                _mirror(_SIDE, sign),
-                strands=1300,
-                wave=0.25,
-                start=(0.0, 0.7),
-                end=(0.6, 1.0),
-                shade=0.8,
+                crown, strands=5200, wave=0.3, clumps=60, start=(0.0, 0.98), length=0.10,
+                curl=0.9, gather=0.0,
+            )
+        ]  # fmt: skip
+    if identity.hair_style == "buzz":
+        return [
+            Sheet(
+                _pulled_back(0.84), strands=7000, wave=0.1, clumps=80, start=(-0.04, 0.98),
+                length=0.045, gather=0.1, shade=0.75,
+            )
+        ]  # fmt: skip
+    if identity.hair_style == "short":
+        sides = [
+            Sheet(
+                _mirror(_SIDE, sign), strands=1800, wave=0.2, start=(0.0, 0.75), length=0.25,
+                shade=0.7, gather=0.2,
             )
             for sign in (-1.0, 1.0)
-        ] + [
-            Sheet(
-                _swept(side), strands=4200, wave=0.7, clumps=30, start=(0.0, 0.62), end=(0.75, 1.06)
-            )
-        ]
+        ]  # fmt: skip
+        top = Sheet(
+            _swept(side), strands=5200, wave=0.45, clumps=46, start=(-0.02, 0.62),
+            end=(0.82, 1.04), gather=0.35,
+        )  # fmt: skip
+        return [*sides, top]
     return []
 
 
 # Guides of the picture's right half, crown to tips, inner edge first.
 _LONG: Sides = (
     (
-        (-1, -15), (10, -12), (22, -4), (30.5, 10), (34.5, 30),
-        (34.5, 52), (32.5, 74), (33, 96), (36, 118),
+        (-1, -21), (9, -18.5), (19.5, -11.5), (27.5, 0), (33, 14),
+        (36.3, 32), (37, 54), (35.5, 76), (34, 98), (31, 114),
     ),
     (
-        (-1, -28), (12, -27), (28, -19), (38.5, -2), (42.5, 22),
-        (42.5, 48), (42, 74), (43, 98), (45, 120),
+        (-1, -31), (12, -29), (26, -20.5), (36, -6), (41, 12),
+        (43, 36), (43.5, 60), (43.5, 84), (42.5, 106), (39, 121),
     ),
     (
-        (-1, -42), (16, -40.5), (34, -31), (45.5, -11), (50, 18),
-        (51.5, 46), (53, 74), (55, 100), (56, 122),
+        (-1, -40.5), (15, -39), (31, -31), (43, -15), (49, 8),
+        (51.5, 34), (53, 60), (54, 86), (53, 108), (47, 126),
     ),
 )  # fmt: skip
 _BOB: Sides = (
@@ -119,16 +138,16 @@ _BACK: Sides = (
     ((20, -36), (41, -18), (48, 20), (49, 60), (51, 92), (53, 122)),
 )
 _SIDE: Sides = (
-    ((27.5, -12), (32.0, -2), (34.4, 10), (36.0, 24), (37.0, 32)),
-    ((36.5, -20), (40.8, -6), (41.2, 8), (40.2, 20), (38.6, 31)),
+    ((29.5, -8), (33.0, 2), (34.9, 12), (36.0, 24), (37.0, 35)),
+    ((36.5, -18), (40.3, -5), (40.9, 8), (40.2, 20), (38.8, 33)),
 )
 _HAIRLINE: Curve = (
-    (-36, 8), (-33, -1), (-29.5, -8.5), (-20, -13.5), (-8, -14.5), (0, -13.5),
-    (8, -14.5), (20, -13.5), (29.5, -8.5), (33, -1), (36, 8),
+    (-37.3, 27), (-35.5, 14), (-33.0, 3), (-29.5, -5), (-20, -10), (-8, -11.5), (0, -11),
+    (8, -11.5), (20, -10), (29.5, -5), (33.0, 3), (35.5, 14), (37.3, 27),
 )  # fmt: skip
 _CROWN: Curve = (
-    (-41.5, 0), (-42, -11), (-38, -24), (-27, -36), (-12, -42.5), (0, -44),
-    (12, -42.5), (27, -36), (38, -24), (42, -11), (41.5, 0),
+    (-39.6, 25), (-41, 8), (-41, -7), (-37, -20), (-26.5, -31.5), (-12, -37.5), (0, -39),
+    (12, -37.5), (26.5, -31.5), (37, -20), (41, -7), (41, 8), (39.6, 25),
 )  # fmt: skip
 
 
@@ -144,10 +163,11 @@ def _swing(guides: Sides, sign: float, part: float) -> Sides:
     return tuple(moved)
 
 
-def _pulled_back() -> Sides:
-    """Guides from the hairline over the skull, as hair in a bun lies."""
+def _pulled_back(rise: float = 1.0) -> Sides:
+    """Guides from the hairline over the skull, as hair in a bun lies; `rise` 1 is its volume."""
     guides = []
-    for (rx, ry), (cx, cy) in zip(_HAIRLINE, _CROWN, strict=True):
+    crown = [(x * (0.7 + 0.3 * rise), y * rise) for x, y in _CROWN]
+    for (rx, ry), (cx, cy) in zip(_HAIRLINE, crown, strict=True):
         guides.append(
             tuple((rx + (cx - rx) * t * 0.94, ry + (cy - ry) * t * 0.94) for t in (0, 0.3, 0.6, 1))
         )

@@ -15,8 +15,8 @@ SKIN_TONES: Final[tuple[Colour, ...]] = (
     (0.70, 0.465, 0.340),
     (0.61, 0.385, 0.265),
     (0.47, 0.275, 0.175),
-    (0.31, 0.168, 0.105),
-    (0.175, 0.094, 0.060),
+    (0.325, 0.165, 0.094),
+    (0.185, 0.090, 0.051),
 )
 HAIR_COLOURS: Final[tuple[Colour, ...]] = (
     (0.012, 0.010, 0.010),
@@ -27,6 +27,17 @@ HAIR_COLOURS: Final[tuple[Colour, ...]] = (
     (0.200, 0.060, 0.020),
     (0.350, 0.340, 0.330),
     (0.600, 0.590, 0.570),
+)
+CLOTH_COLOURS: Final[tuple[Colour, ...]] = (
+    (0.020, 0.028, 0.055),
+    (0.025, 0.026, 0.029),
+    (0.130, 0.135, 0.145),
+    (0.620, 0.610, 0.590),
+    (0.420, 0.340, 0.255),
+    (0.190, 0.035, 0.045),
+    (0.035, 0.085, 0.060),
+    (0.060, 0.130, 0.235),
+    (0.310, 0.400, 0.500),
 )
 IRIS_COLOURS: Final[tuple[Colour, ...]] = (
     (0.060, 0.028, 0.014),
@@ -49,8 +60,10 @@ class Identity:
         mouth_half: half of the mouth's width at rest.
         lipstick: 0 none .. 1 opaque.
         beard: 0 none, 0.3 stubble, 1 full; `moustache` likewise.
-        hair_style: "short", "long", "bob", "bun" or "bald".
+        hair_style: "short", "buzz", "curly", "long", "bob", "bun" or "bald".
         texture_seed: seed of everything random in skin and hair.
+        skew: -1..1, how far the left and right of the face differ.
+        smile, squint, brow_raise: the expression that the face wears, see `Expression`.
     """
 
     masculine: float
@@ -94,6 +107,10 @@ class Identity:
     tooth_width: float
     clothing: Colour
     texture_seed: int
+    skew: float = 0.0
+    smile: float = 0.0
+    squint: float = 0.0
+    brow_raise: float = 0.0
 
     @property
     def points(self) -> tuple[tuple[float, float], ...]:
@@ -114,7 +131,7 @@ class Identity:
         lip_size = float(np.clip(rng.normal(1.0 + 0.25 * darkness - 0.2 * age, 0.16), 0.6, 1.5))
         painted = masculine < 0.5 and rng.random() < 0.5
         lipstick = float(rng.uniform(0.3, 0.95)) if painted else 0.0
-        natural = skin * np.asarray([0.86, 0.56, 0.58]) * rng.uniform(0.82, 1.08)
+        natural = skin * np.asarray([0.84, 0.58, 0.61]) * rng.uniform(0.82, 1.08)
         paint = np.asarray([rng.uniform(0.25, 0.62), rng.uniform(0.03, 0.16), 0.0])
         paint[2] = paint[1] * rng.uniform(0.8, 1.5)
         greying = age > 0.55 and rng.random() < 0.6
@@ -123,7 +140,11 @@ class Identity:
         if not greying and darkness < 0.3 and rng.random() < 0.12:
             shade = 5.0
         bearded = masculine > 0.5 and rng.random() < 0.55
-        styles = ("short", "short", "bald") if masculine > 0.5 else ("long", "bob", "bun", "short")
+        styles = (
+            ("short", "short", "short", "buzz", "curly", "bald")
+            if masculine > 0.5
+            else ("long", "long", "bob", "bun", "short", "curly")
+        )
         return cls(
             masculine=masculine,
             age=age,
@@ -132,7 +153,7 @@ class Identity:
             freckles=float(max(0, rng.normal(-0.4, 0.6))) * (1 - darkness),
             face_width=float(rng.normal(0.985 + 0.03 * masculine, 0.04)),
             jaw_width=float(rng.normal(0.95 + 0.09 * masculine, 0.05)),
-            chin_y=mouth_y + float(rng.normal(20.0 + 1.2 * masculine, 0.9)),
+            chin_y=mouth_y + float(rng.normal(20.6 + 1.6 * masculine, 1.0)),
             chin_width=float(rng.normal(0.92 + 0.2 * masculine, 0.1)),
             cheek=float(rng.uniform(0.1, 1.0)),
             mouth_y=mouth_y,
@@ -140,14 +161,14 @@ class Identity:
             upper_lip=float(4.3 * lip_size * rng.normal(1, 0.1)),
             lower_lip=float(5.6 * lip_size * rng.normal(1, 0.1)),
             bow=float(rng.uniform(0.2, 1.0)),
-            corner_lift=float(rng.normal(0.25, 0.5)),
-            lip=_colour(natural * (1 - lipstick) + paint * lipstick),
+            corner_lift=float(rng.normal(0.55, 0.5)),
+            lip=_colour(natural * (1 - lipstick) + paint * lipstick * (1 - 0.35 * darkness)),
             lipstick=lipstick,
             lip_gloss=float(rng.uniform(0.15, 0.6) + 0.4 * lipstick),
             nose_base=mouth_y - float(rng.normal(12.4, 0.9)),
             nose_half=float(np.clip(rng.normal(9.3 + 1.4 * darkness, 0.8), 7.6, 12.5)),
             nose_height=float(np.clip(rng.normal(1.0 - 0.12 * darkness, 0.14), 0.65, 1.35)),
-            eye_y=float(rng.normal(31.0, 0.7)),
+            eye_y=float(rng.normal(30.4, 0.7)),
             eye_dx=float(rng.normal(18.2, 0.6)),
             eye_size=float(rng.normal(1.0 - 0.05 * masculine, 0.06)),
             eye_tilt=float(rng.normal(0.04, 0.05)),
@@ -162,10 +183,14 @@ class Identity:
             beard=float(rng.choice([0.25, 0.45, 1.0])) if bearded else 0.0,
             moustache=float(rng.choice([0.0, 0.35, 1.0])) if bearded else 0.0,
             glasses=float(rng.random() < 0.2),
-            teeth_tint=_colour(np.asarray([1.0, rng.uniform(0.85, 0.91), rng.uniform(0.62, 0.74)])),
+            teeth_tint=_colour(np.asarray([1.0, rng.uniform(0.90, 0.95), rng.uniform(0.72, 0.84)])),
             tooth_width=float(rng.normal(1.0, 0.06)),
-            clothing=_colour(rng.uniform(0.02, 0.55, 3)),
+            clothing=_colour(
+                _between(CLOTH_COLOURS, rng.uniform(0, len(CLOTH_COLOURS) - 1))
+                * rng.normal(1, 0.06, 3)
+            ),
             texture_seed=int(rng.integers(1 << 31)),
+            skew=float(np.clip(rng.normal(0, 0.45), -1, 1)),
         )
 
 

@@ -82,7 +82,8 @@ def mouth_shape(identity: Identity, row: Floats) -> MouthShape:
 
     # The line where closed lips meet: the corners sit a little up or down, the centre dips.
     corner_y = -identity.corner_lift - 1.3 * spread + 0.55 * down * 0.45 + 0.4 * rounding
-    meet = corner_y * (1 - inside) + 0.35 * identity.bow * np.exp(-((s / 0.22) ** 2)) * inside
+    corners = corner_y + 0.45 * identity.skew * s
+    meet = corners * (1 - inside) + 0.35 * identity.bow * np.exp(-((s / 0.22) ** 2)) * inside
     meet = meet - 0.45 * np.exp(-(((np.abs(s) - 0.42) / 0.22) ** 2)) * inside
 
     # Round mouths open only in the middle, spread ones up to the corners.

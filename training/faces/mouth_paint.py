@@ -117,7 +117,7 @@ class MouthPainter:
         spread = np.clip((shape.half / self.identity.mouth_half - 1) / 0.19, -1, 1)
         if abs(spread) > 0.02:
             fold = ax - shape.half - 4.6 - 0.16 * (y + 4.0)
-            zone = np.exp(-(((y + 2.0) / 8.0) ** 2))
+            zone = np.exp(-(((y + 2.0) / 8.0) ** 2)) * (1.0 if spread > 0 else 0.25)
             dark += (
                 spread
                 * 0.15
@@ -156,7 +156,7 @@ class MouthPainter:
             value = identity.lip[c] * (1 + 0.13 * crease + pale * centre)
             albedo[..., c] = value * (1 - deep * wet**2)
         shaded = 1.0 - (0.55 if upper else 0.35) * wet**2.5
-        gloss = identity.lip_gloss * (0.28 if upper else 0.52) * (1 + 0.35 * crease)
+        gloss = identity.lip_gloss * (0.24 if upper else 0.46) * (1 + 0.6 * crease)
         return shade(
             albedo,
             normal,
@@ -164,7 +164,7 @@ class MouthPainter:
             occlusion=shaded,
             shadow=shaded * (0.86 if upper else 1.0),
             gloss=np.maximum(gloss, 0.0),
-            sharpness=26.0,
+            sharpness=44.0,
             scatter=0.6,
         )
 
@@ -183,9 +183,9 @@ class MouthPainter:
         gap = inner_down - inner_up
         closed = np.exp(-((gap / 0.9) ** 2))
         line = np.exp(-(((y - inner_up) / (0.42 + 0.10 * shape.press)) ** 2)) * closed
-        line *= np.clip((1.06 - np.abs(s)) / 0.10, 0, 1)
+        line *= np.clip((1.04 - np.abs(s)) / 0.14, 0, 1) * (1 - 0.35 * np.abs(s) ** 3)
         upper_edge = np.exp(-(((y - inner_up) / 0.45) ** 2)) * (1 - closed) * within * 0.4
-        dark = np.clip(0.80 * line + upper_edge, 0, 0.9)
+        dark = np.clip(0.74 * line + upper_edge, 0, 0.9)
         skin *= 1 - dark[..., None] * np.asarray([0.82, 0.93, 0.90], np.float32)
 
     def _cavity(
@@ -200,37 +200,39 @@ class MouthPainter:
         """Display colour of what is seen between the lips."""
         light = self.light
         level = light.exposure * (
-            0.75 * max(light.key[2], 0.2) * light.key_colour[1]
-            + 0.5 * light.fill_colour[1]
-            + 0.5 * (light.sky[1] + light.ground[1])
+            0.75 * max(light.key[2], 0.2) * np.asarray(light.key_colour)
+            + 0.5 * np.asarray(light.fill_colour)
+            + 0.5 * (np.asarray(light.sky) + np.asarray(light.ground))
         )
         span = np.maximum(inner_down - inner_up, 0.3)
         t = np.clip((y - inner_up) / span, 0, 1)
-        side = np.clip(1 - 0.55 * s * s, 0.2, 1.0)
+        side = np.clip(1 - 0.80 * np.abs(s) ** 1.7, 0.12, 1.0)
         colour = np.empty((*x.shape, 3), np.float32)
-        deep = level * side * (0.35 + 0.65 * t)
-        for c, value in enumerate((0.060, 0.014, 0.012)):
-            colour[..., c] = value * deep
+        deep = side * (0.25 + 0.75 * t)
+        for c, value in enumerate((0.042, 0.0095, 0.0085)):
+            colour[..., c] = level[c] * value * deep
 
         # Tongue: a mound that rests behind the lower teeth or lifts its tip to the upper ones.
         lower_edge = INCISOR_SHOW + 0.25 + shape.jaw
-        rest_top = lower_edge - 0.2 - 0.24 * shape.jaw
+        rest_top = lower_edge - 0.2 - 0.42 * shape.jaw
         top = rest_top + (INCISOR_SHOW - 0.4 - rest_top) * shape.tongue
         half = 9.0 - 2.0 * shape.tongue
         crown = top + 3.6 * np.clip(x / half, -1.2, 1.2) ** 2
         under = np.clip((y - crown) / 0.9, 0, 1)
         roundness = np.clip((y - crown) / 6.0, 0, 1)
         groove = 1 - 0.16 * np.exp(-((x / 0.8) ** 2)) * (1 - 0.5 * shape.tongue)
-        bright = (0.42 + 0.40 * shape.tongue) * (1.0 - 0.55 * roundness) * groove
+        bright = (0.40 + 0.42 * shape.tongue) * (1.0 - 0.50 * roundness) * groove
+        away = np.clip((y - inner_up) / 3.0, 0, 1)
+        bright *= 0.35 + 0.65 * np.maximum(away, 0.8 * shape.tongue)
         glow = 0.05 * np.exp(-(((y - crown - 1.6) / 0.8) ** 2)) * np.exp(-(((x - 2.0) / 3.0) ** 2))
         tongue = np.empty_like(colour)
         for c, value in enumerate((0.50, 0.165, 0.155)):
-            tongue[..., c] = level * side * (value * bright + glow)
+            tongue[..., c] = level[c] * side * (value * bright + glow)
         _lay(colour, tongue, under)
 
         zero = np.zeros_like(x)
         column = (x + REACH) * ((_TOOTH_SAMPLES - 1) / (2 * REACH))
-        shadow_of_lip = np.clip((y - inner_up) / 1.8, 0, 1)
+        shadow_of_lip = np.clip((y - inner_up + 0.2) / 2.6, 0, 1)
         for upper in (False, True):
             rows = self.upper_teeth if upper else self.lower_teeth
             looked_up = cv2.remap(rows, column, zero, cv2.INTER_LINEAR)
@@ -238,21 +240,21 @@ class MouthPainter:
             if upper:
                 rim = shape.show - edge
                 cover = np.clip((rim - y) / 0.30 + 0.5, 0, 1)
-                body = np.clip((rim - y) / 7.5, 0, 1)
-                lit = (0.42 + 0.58 * shadow_of_lip) * (0.92 + 0.08 * body)
+                body = np.clip((rim - y) / 1.3, 0, 1)
+                lit = (0.30 + 0.70 * shadow_of_lip) * (0.80 + 0.20 * body)
                 lit *= 1 - 0.2 * (INCISOR_SHOW - shape.show)
                 gums = np.clip((rim - 8.6 + gum - y) / 0.6, 0, 1)
             else:
                 rim = lower_edge + edge
                 cover = np.clip((y - rim) / 0.30 + 0.5, 0, 1)
                 reach = np.clip((inner_down - y) / 1.4, 0, 1)
-                lit = (0.50 + 0.22 * shadow_of_lip) * (0.6 + 0.4 * reach)
+                lit = (0.34 + 0.22 * shadow_of_lip) * (0.5 + 0.5 * reach)
                 gums = np.clip((y - rim - 7.0 - gum) / 0.6, 0, 1)
             shine = shine * lit * side * (0.80 + 0.20 * shape.teeth)
             tooth = np.empty_like(colour)
             tint = self.identity.teeth_tint
             for c, (part, pink) in enumerate(zip(tint, (0.42, 0.16, 0.15), strict=True)):
-                tooth[..., c] = level * shine * (0.74 * part * (1 - gums) + pink * gums)
+                tooth[..., c] = level[c] * shine * (0.68 * part * (1 - gums) + pink * gums)
             _lay(colour, tooth, cover)
         return tone(colour)
 
@@ -286,8 +288,8 @@ def _tooth_row(identity: Identity, scale: float, rng: np.random.Generator) -> Fl
             u = (sign * x[inside] - (start + end) / 2) / (span / 2)
             fall = 1.0 - 0.0030 * ((start + end) / 2) ** 2
             tone_of_tooth = rng.normal(1.0, 0.025)
-            gapped = 0.34 * np.exp(-(((1 - np.abs(u)) / 0.10) ** 2))
-            bright[inside] = fall * tone_of_tooth * (1 - 0.13 * u**2 - gapped)
+            gapped = 0.42 * np.exp(-(((1 - np.abs(u)) / 0.11) ** 2))
+            bright[inside] = fall * tone_of_tooth * (1 - 0.24 * u**2 - gapped)
             rounded = 0.42 * np.abs(u) ** 3.5
             edge[inside] = (0.35 * short if lower else short) + rounded + 0.005 * start**2
             gum[inside] = 1.6 * np.abs(u) ** 2.2

@@ -11,6 +11,7 @@ import numpy as np
 from engine.media import F32, U8
 from training.faces.canvas import MIDLINE, Canvas
 from training.faces.eyes import EyePainter, Gaze
+from training.faces.glasses import glasses_shadow, paint_glasses
 from training.faces.hair import grow_hair
 from training.faces.identity import Identity
 from training.faces.light import Light
@@ -19,7 +20,7 @@ from training.faces.motion import SkinMotion
 from training.faces.mouth_paint import MouthPainter
 from training.faces.pose import Depth, Pose, invert, project
 from training.faces.renderer import paint_mouth, transform
-from training.faces.skin import Layers, lay_over, paint_layers
+from training.faces.skin import Layers, darken, lay_over, paint_layers
 
 FRAME_PIXELS: Final = 512
 _OVER = 2  # supersampling
@@ -31,9 +32,9 @@ _MARGIN = 8.0  # units drawn beyond the frame's edge, for motion
 class Framing:
     """How a face sits in a picture: pixels a unit and the unit at the top left corner."""
 
-    density: float = 3.1
-    x0: float = MIDLINE - 82.5
-    y0: float = -51.0
+    density: float = 2.8
+    x0: float = MIDLINE - 91.4
+    y0: float = -55.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,21 @@ class PortraitRenderer:
     mouth: MouthPainter
     eyes: EyePainter
     anchors: F32
+    glasses: U8 | None
 
     @classmethod
     def build(cls, identity: Identity, light: Light, framing: Framing) -> PortraitRenderer:
+        light = light.metered(identity.skin)
         density = framing.density * _OVER
         size = int((FRAME_PIXELS / framing.density + 2 * _MARGIN) * density)
         canvas = Canvas(framing.x0 - _MARGIN, framing.y0 - _MARGIN, size, size, density)
         layers = paint_layers(identity, light, canvas)
         grow_hair(layers, identity, light, canvas)
         depth = Depth.of(layers.relief, canvas)
+        glasses = None
+        if identity.glasses:
+            glasses = paint_glasses(identity, light, canvas)
+            darken(layers.head, glasses_shadow(identity, light, canvas, glasses))
         return cls(
             identity,
             framing,
@@ -68,6 +75,7 @@ class PortraitRenderer:
             MouthPainter.build(identity, light),
             EyePainter.build(identity, light),
             depth.anchors(identity),
+            glasses,
         )
 
     def points(self, pose: Pose) -> F32:
@@ -114,6 +122,8 @@ class PortraitRenderer:
         self.eyes.paint(colour, fine_x, fine_y, gaze, pixel)
         head[..., :3] = colour
         picture = lay_over(picture, head)
+        if self.glasses is not None:
+            picture = lay_over(picture, self._look_up(self.glasses, x, y, full))
         small = cv2.resize(picture, (FRAME_PIXELS, FRAME_PIXELS), interpolation=cv2.INTER_AREA)
         return np.asarray(small, np.uint8), self.points(pose)
 

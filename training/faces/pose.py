@@ -13,6 +13,12 @@ from training.faces.relief import Relief
 
 PIVOT = (0.0, 60.0, -6.0)  # what a nodding head turns about; x relative to the midline
 
+# Steeper than this, a head turned by 30 degrees would hide a part of its own surface
+# (1 / tan 30 = 1.7), and looking up what is seen where would tear.
+_STEEPEST = 1.25
+_UNPOSE_STEPS = 7
+_REACH = 40  # pixels of the height map over which slopes are eased
+
 
 @dataclass(frozen=True, slots=True)
 class Pose:
@@ -74,7 +80,8 @@ class Depth:
         step = canvas.density / density
         x = (np.arange(small.columns, dtype=np.float32) * step)[None].repeat(small.rows, 0)
         y = (np.arange(small.rows, dtype=np.float32) * step)[:, None].repeat(small.columns, 1)
-        return cls(small, cv2.remap(soft, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+        z = cv2.remap(soft, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cls(small, blur(_gentle(z, _STEEPEST / density), 0.5 * density))
 
     def at(self, x: Floats, y: Floats) -> Floats:
         canvas = self.canvas
@@ -100,9 +107,19 @@ class Depth:
         a, b = u - px, v - py
         det = float(r[0, 0] * r[1, 1] - r[0, 1] * r[1, 0])
         x, y = u, v
-        for _ in range(3):
+        for _ in range(_UNPOSE_STEPS):
             z = self.at(x, y) - pz
             ra, rb = a - r[0, 2] * z, b - r[1, 2] * z
             x = (r[1, 1] * ra - r[0, 1] * rb) / det + px
             y = (r[0, 0] * rb - r[1, 0] * ra) / det + py
         return x, y
+
+
+def _gentle(z: Floats, drop: float) -> Floats:
+    """The lowest surface over `z` that falls by at most `drop` from pixel to pixel."""
+    gentle = np.asarray(z, np.float32)
+    for _ in range(_REACH):
+        kernel = np.ones((3, 1), np.uint8)
+        for across in (kernel, kernel.T):
+            gentle = np.maximum(gentle, cv2.dilate(gentle, across) - drop)
+    return gentle

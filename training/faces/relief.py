@@ -15,19 +15,19 @@ OUTLINE_CENTRE_Y = 24.0
 
 # Half width of the head at some heights, forehead to chin, for an average face.
 _OUTLINE = (
-    (-36.0, 15.0),
-    (-29.0, 25.0),
-    (-18.0, 33.0),
-    (-4.0, 37.0),
-    (10.0, 38.3),
-    (24.0, 38.6),
-    (40.0, 37.4),
-    (52.0, 35.2),
-    (62.0, 32.4),
-    (70.0, 28.6),
-    (76.5, 23.6),
-    (81.5, 17.6),
-    (85.0, 10.5),
+    (-29.0, 15.0),
+    (-23.0, 24.5),
+    (-14.0, 31.5),
+    (-3.0, 35.6),
+    (10.0, 37.3),
+    (24.0, 38.3),
+    (38.0, 38.0),
+    (49.0, 36.2),
+    (59.0, 33.8),
+    (68.0, 30.6),
+    (75.0, 26.0),
+    (80.5, 20.0),
+    (84.6, 12.6),
 )
 
 
@@ -56,7 +56,7 @@ def outline_radius(identity: Identity, x: Floats, y: Floats) -> tuple[Floats, Fl
         width = identity.face_width * (1 - low) + identity.jaw_width * low
         width *= 1 + (identity.chin_width - 1) * 0.8 * chin
         rows.append((height + stretch * max(height - 47.0, 0.0), half * width))
-    top = (-38.5, 0.0)
+    top = (-31.5, 0.0)
     bottom = (identity.chin_y, 0.0)
     right = np.asarray([top, *rows, bottom])
     angle = np.arctan2(right[:, 0] - OUTLINE_CENTRE_Y, right[:, 1])
@@ -76,24 +76,28 @@ def build_relief(identity: Identity, canvas: Canvas) -> Relief:
     """The relief of a face at rest, mouth closed."""
     x, y = canvas.grid()
     ax = np.abs(x)
-    inside, sine = outline_radius(identity, x, y)
+    inside, sine = outline_radius(identity, x * (1 - 0.012 * identity.skew * np.sign(x)), y)
     down = np.maximum(sine, 0.0)
     power = 2.7 + 4.0 * down**3
-    rho = np.minimum(inside, 0.9985)
+    # Kept short of the outline, where the slope would be endless and shade a black contour.
+    rho = np.minimum(0.955 * inside, 0.985)
     z = HEAD_DEPTH * (1.0 - rho**power) ** (0.5 + 0.12 * down)
     z += _skull(identity, x, ax, y)
     z += _nose(identity, x, ax, y)
     z += _lower_face(identity, x, ax, y)
     rng = np.random.default_rng(identity.texture_seed)
-    z += 0.28 * noise(canvas, 9.0, rng) * smoothstep(1.0, 0.7, inside)
+    z += 0.13 * noise(canvas, 9.0, rng) * smoothstep(1.0, 0.7, inside)
     density = canvas.density
     edge = smoothstep(0.90, 1.0, inside)
     z = z * (1 - edge) + edge * blur(z, 1.5 * density)
-    neck_half = 22.5 * (0.9 + 0.2 * identity.masculine)
+    neck_half = 22.5 * (0.9 + 0.25 * identity.masculine)
     flare = smoothstep(92.0, 125.0, y) ** 2 * 30.0
     across = np.clip(ax / (neck_half + flare), 0, 0.999)
     neck = 24.0 * np.sqrt(1 - across**2) - 14.0
-    neck += 1.2 * bump(ax, y, 9.0 + 0.0, 104.0, 3.0, 14.0)
+    tendon = ax - (17.0 - 0.42 * (y - 80.0))
+    neck += 1.5 * np.exp(-((tendon / 2.6) ** 2)) * smoothstep(78.0, 92.0, y)
+    neck += 1.8 * identity.masculine * bump(x, y, 0.0, 98.0, 2.8, 4.5)
+    neck -= 2.2 * bump(x, y, 0.0, 109.0, 3.5, 4.0)
     return Relief(z.astype(np.float32), inside, neck.astype(np.float32))
 
 
@@ -101,13 +105,15 @@ def _skull(identity: Identity, x: Floats, ax: Floats, y: Floats) -> Floats:
     brow = identity.brow_y + 2.0
     male = identity.masculine
     z = (1.1 + 1.6 * male) * bump(ax, y, 14.0, brow, 9.0, 4.0)
-    z = z - 5.4 * bump(ax, y, identity.eye_dx - 1.5, identity.eye_y - 0.5, 8.6, 5.2)
-    z -= 2.6 * bump(ax, y, 8.5, identity.eye_y - 2.0, 3.6, 5.0)
-    z += 3.8 * bump(ax, y, identity.eye_dx, identity.eye_y, 6.0, 4.3)
+    z = z - 6.2 * bump(ax, y, identity.eye_dx - 1.5, identity.eye_y - 1.0, 9.0, 5.6)
+    z -= 3.2 * bump(ax, y, 8.5, identity.eye_y - 2.0, 3.6, 5.4)
+    z += 4.0 * bump(ax, y, identity.eye_dx, identity.eye_y, 5.8, 4.0)
+    z += 0.9 * bump(ax, y, identity.eye_dx + 3.0, identity.eye_y - 7.0, 8.0, 2.6)
     z -= (0.3 + 0.7 * identity.age) * bump(ax, y, 15.5, identity.eye_y + 7.5, 6.0, 1.6)
     z += (0.25 + 0.9 * identity.age) * bump(ax, y, 16.5, identity.eye_y + 5.2, 6.0, 1.5)
     fullness = 2.6 + 2.2 * identity.cheek
-    z += fullness * bump(ax, y, 22.0, 44.5, 9.5, 9.0)
+    z += fullness * bump(ax, y, 22.0, 44.0, 9.0, 8.0)
+    z += 1.3 * bump(ax, y, 28.0, 39.0, 7.0, 3.6)
     z -= (2.6 - 2.4 * identity.cheek) * bump(ax, y, 25.0, 62.0, 7.0, 9.0)
     z -= 2.0 * bump(ax, y, 36.0, 10.0, 6.0, 12.0)
     z += 1.2 * bump(ax, y, 13.0, -2.0, 13.0, 10.0)
@@ -115,24 +121,27 @@ def _skull(identity: Identity, x: Floats, ax: Floats, y: Floats) -> Floats:
 
 
 def _nose(identity: Identity, x: Floats, ax: Floats, y: Floats) -> Floats:
-    base = identity.nose_base
+    base, wing, size = identity.nose_base, identity.nose_half, identity.nose_height
+    x = x - 0.7 * identity.skew
+    ax = np.abs(x)
     top = identity.brow_y + 6.0
     along = np.clip((y - top) / (base - 3.0 - top), 0.0, 1.0)
-    height = identity.nose_height * (1.2 + 9.2 * along**1.25)
-    half = 3.0 + 2.2 * along**2
+    height = size * (1.6 + 9.6 * along**1.2)
+    half = 2.9 + 1.2 * along**2 + 0.7 * np.exp(-(((along - 0.35) / 0.22) ** 2))
     body = height * np.exp(-0.5 * (ax / (half + 0.6)) ** 2)
     start = smoothstep(top - 9.0, top + 3.0, y)
-    skirt = 0.42 * height * np.exp(-0.5 * (ax / (2.1 * half)) ** 2)
-    z = body * start * smoothstep(base + 1.0, base - 3.6, y + 0.05 * ax**2)
-    z += skirt * start * smoothstep(base + 1.0, base - 9.0, y + 0.03 * ax**2)
-    tip_y = base - 5.2
-    z += 3.0 * identity.nose_height * bump(x, y, 0.0, tip_y, 4.3, 3.5)
-    wing = identity.nose_half
-    ball = np.clip(1 - ((ax - wing + 3.9) / 4.4) ** 2 - ((y - base + 3.9) / 4.9) ** 2, 0, 1)
-    z += 3.4 * ball
-    z -= 1.1 * bump(ax, y, wing + 1.4, base - 2.6, 1.5, 4.2)
-    z -= 3.4 * bump(ax, y, 0.47 * wing, base - 0.6, 1.9, 1.0)
-    z += 1.6 * bump(x, y, 0.0, base - 1.0, 1.8, 1.8)
+    skirt = 0.40 * height * np.exp(-0.5 * (ax / (2.2 * half)) ** 2)
+    z = body * start * smoothstep(base + 1.4, base - 4.4, y + 0.05 * ax**2)
+    z += skirt * start * smoothstep(base + 1.5, base - 9.0, y + 0.03 * ax**2)
+    tip_y = base - 5.4
+    z += 3.3 * size * bump(x, y, 0.0, tip_y, 0.42 * wing, 3.4)
+    z -= 0.35 * size * bump(x, y, 0.0, tip_y + 0.4, 0.7, 2.4)
+    ball = np.clip(1 - ((ax - wing + 3.6) / 4.0) ** 2 - ((y - base + 3.6) / 4.6) ** 2, 0, 1)
+    z += 3.9 * np.sqrt(ball + 0.02) * smoothstep(0.0, 0.35, ball)
+    z -= 1.3 * bump(ax, y, wing + 1.0, base - 3.2, 1.2, 3.8)
+    z -= 0.8 * bump(ax, y, 0.62 * wing, base - 8.0, 1.2, 1.6)
+    z -= 2.6 * bump(ax, y, 0.50 * wing, base - 0.4, 1.8, 0.9)
+    z += 1.5 * bump(x, y, 0.0, base - 0.6, 1.7, 1.9)
     return np.asarray(z, np.float32)
 
 
@@ -150,7 +159,7 @@ def _lower_face(identity: Identity, x: Floats, ax: Floats, y: Floats) -> Floats:
     mouth, base, chin = identity.mouth_y, identity.nose_base, identity.chin_y
     z = 3.4 * bump(x, y, 0.0, mouth - 1.0, 13.5, 9.0)
     across, within = fold_distance(identity, ax, y)
-    depth = 0.35 + 0.9 * identity.age + 0.35 * identity.cheek
+    depth = 0.30 + 0.9 * identity.age + 0.35 * identity.cheek + 0.7 * identity.smile
     z += within * depth * (np.tanh(across / 1.5) * np.exp(-((across / 7.0) ** 2)))
     philtrum = smoothstep(base - 0.5, base + 2.5, y) * smoothstep(mouth + 1, mouth - 3.0, y)
     z += philtrum * (0.42 * np.exp(-0.5 * ((ax - 2.7) / 1.0) ** 2))

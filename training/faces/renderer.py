@@ -17,6 +17,7 @@ from engine.face.align import align_affine
 from engine.media import F32, U8
 from engine.spec import FaceSpec
 from training.faces.canvas import MIDLINE, Canvas, Floats
+from training.faces.glasses import glasses_shadow, paint_glasses
 from training.faces.hair import grow_hair
 from training.faces.identity import Identity
 from training.faces.light import Light
@@ -24,7 +25,7 @@ from training.faces.lips import REACH, mouth_shape
 from training.faces.motion import SkinMotion
 from training.faces.mouth_paint import MouthPainter
 from training.faces.pose import Depth, Pose, invert, project
-from training.faces.skin import flatten, paint_layers
+from training.faces.skin import darken, flatten, lay_over, paint_layers
 
 CROP_PIXELS: Final = 128
 FLOW_CELLS: Final = 16  # cells a side of a truth of skin motion, 8 pixels each
@@ -48,12 +49,17 @@ class CropRenderer:
 
     @classmethod
     def build(cls, identity: Identity, light: Light) -> CropRenderer:
+        light = light.metered(identity.skin)
         density = _OVER * CROP_PIXELS / CROP_UNITS
-        columns, rows = int(88 * density), int(98 * density)
+        columns, rows = int(88 * density), int(108 * density)
         canvas = Canvas(MIDLINE - 44.0, 14.0, columns, rows, density)
         layers = paint_layers(identity, light, canvas)
         grow_hair(layers, identity, light, canvas)
         texture = flatten(layers)
+        if identity.glasses:
+            glasses = paint_glasses(identity, light, canvas)
+            darken(texture, glasses_shadow(identity, light, canvas, glasses))
+            texture = lay_over(texture, glasses)
         depth = Depth.of(layers.relief, canvas)
         return cls(
             identity,

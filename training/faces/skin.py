@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 
 from engine.media import U8
+from training.faces.backdrop import paint_backdrop
 from training.faces.canvas import Canvas, Floats, blur, bump, noise, smoothstep
 from training.faces.identity import Identity
-from training.faces.light import Light, cast_shadow, normals, shade, tone
+from training.faces.light import Light, cast_shadow, normals, shade, shade_skin
 from training.faces.relief import Relief, build_relief
 
 
@@ -40,31 +41,39 @@ def paint_layers(identity: Identity, light: Light, canvas: Canvas) -> Layers:
     albedo = skin_albedo(identity, canvas, rng)
     density = canvas.density
     z = relief.z
-    pores = 0.016 * noise(canvas, 0.55, rng) + 0.016 * noise(canvas, 1.3, rng)
-    lines = _wrinkles(identity, canvas, rng)
-    rough = z + pores * (0.6 + 1.4 * identity.age) + lines
-    occlusion = _occlusion(z, density)
-    shadow = cast_shadow(z, density, light)
-    oil = 0.085 * (1 + 0.25 * noise(canvas, 5.0, rng))
     x, y = canvas.grid()
     ax = np.abs(x)
-    oil = oil * (0.7 + 0.8 * bump(x, y, 0, 40, 7, 14) + 0.5 * bump(ax, y, 21, 40, 8, 6))
-    head = shade(
+    pores = -0.030 * np.abs(noise(canvas, 0.5, rng)) + 0.020 * noise(canvas, 1.1, rng)
+    pored = 0.5 + 0.7 * bump(ax, y, 9.0, 47.0, 12.0, 9.0) + 0.4 * bump(x, y, 0.0, 0.0, 20.0, 9.0)
+    fine = pores * pored * (0.8 + 1.2 * identity.age) + _wrinkles(identity, canvas, rng)
+    occlusion = _occlusion(z, density)
+    shadow = cast_shadow(z, density, light)
+    oil = 0.060 * (1 + 0.22 * noise(canvas, 5.0, rng) + 0.22 * noise(canvas, 0.45, rng))
+    oil = oil * (
+        0.65
+        + 0.9 * bump(x, y, 0, 44, 5, 12)
+        + 0.55 * bump(ax, y, 22, 38, 8, 6)
+        + 0.45 * bump(x, y, 0, -2, 16, 9)
+        + 0.3 * bump(x, y, 0, identity.chin_y - 6, 7, 5)
+    )
+    head = shade_skin(
         albedo,
-        normals(rough, density),
+        z,
+        fine,
+        density,
         light,
         occlusion=occlusion,
         shadow=shadow,
-        gloss=oil.astype(np.float32),
-        sharpness=14.0,
-        scatter=1.0 if identity.skin[0] > 0.3 else 0.5,
+        oil=np.clip(oil, 0, None).astype(np.float32),
     )
     base, wing = identity.nose_base, identity.nose_half
-    nostril = np.clip(1 - ((ax - 0.48 * wing) / 2.3) ** 2 - ((y - base + 0.9) / 1.15) ** 2, 0, 1)
-    nostril = blur(np.sqrt(nostril).astype(np.float32), 0.4 * density)
-    head *= 1 - nostril[..., None] * np.asarray([0.62, 0.75, 0.78], np.float32)
-    cover = smoothstep(1.0 + 0.010, 1.0 - 0.012, relief.inside)
-    backdrop = np.clip(_backdrop(light, canvas, rng) * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    aside = np.abs(x - 0.7 * identity.skew) - 0.50 * wing
+    tilted = y - base + 0.7 + 0.28 * aside
+    nostril = np.clip(1 - (aside / 2.0) ** 2 - (tilted / 0.92) ** 2, 0, 1)
+    nostril = blur(np.sqrt(nostril).astype(np.float32), 0.32 * density)
+    head *= 1 - nostril[..., None] * np.asarray([0.66, 0.80, 0.82], np.float32)
+    cover = smoothstep(1.0 + 0.008, 1.0 - 0.014, relief.inside)
+    backdrop = np.clip(paint_backdrop(light, canvas, rng) * 255.0 + 0.5, 0, 255).astype(np.uint8)
     body, body_cover = _body(identity, light, canvas, relief, rng)
     return Layers(
         backdrop,
@@ -79,6 +88,19 @@ def premultiply(colour: Floats, cover: Floats) -> U8:
     """uint8 [..., 4]: display colours times cover, and cover."""
     both = np.concatenate([colour * cover[..., None], cover[..., None]], axis=2)
     return np.clip(both * 255.0 + 0.5, 0, 255).astype(np.uint8)
+
+
+def darken(layer: U8, shadow: Floats) -> None:
+    """Lay a soft shadow, 0..1 [rows, columns], on a layer's colours, warm as on skin."""
+    tint = np.asarray([0.82, 0.96, 1.0], np.float32)
+    layer[..., :3] = (layer[..., :3] * (1 - shadow[..., None] * tint)).astype(np.uint8)
+
+
+def over(below: U8, above: U8) -> U8:
+    """The premultiplied layer `above` laid over `below`, both uint8 [..., 4]."""
+    through = cv2.merge([255 - above[..., 3]] * 4)
+    dimmed = cv2.multiply(below, through, scale=1.0 / 255.0)
+    return np.asarray(cv2.add(dimmed, above), np.uint8)
 
 
 def flatten(layers: Layers) -> U8:
@@ -123,7 +145,7 @@ def skin_albedo(identity: Identity, canvas: Canvas, rng: np.random.Generator) ->
         mole = bump(x, y, mx, my, size, size)[..., None]
         albedo *= 1 - mole * np.asarray([0.45, 0.6, 0.62], np.float32)
     if identity.masculine > 0.5:
-        stubble = beard_zone(identity, x, y) * (0.16 if identity.beard == 0 else 0.3)
+        stubble = beard_zone(identity, x, y) * (0.14 if identity.beard == 0 else 0.45)
         stubble = stubble * (1 + 0.25 * noise(canvas, 0.5, rng))
         shade_of_hair = np.asarray(identity.hair, np.float32) * 0.5 + 0.35 * skin
         grey = 0.4 + 0.6 * shade_of_hair / max(shade_of_hair.max(), 1e-3) * 0.6
@@ -183,15 +205,6 @@ def _occlusion(z: Floats, density: float) -> Floats:
     return np.asarray(np.exp(-total * 1.25), np.float32)
 
 
-def _backdrop(light: Light, canvas: Canvas, rng: np.random.Generator) -> Floats:
-    x, y = canvas.grid()
-    top, bottom = (np.asarray(c, np.float32) for c in light.background)
-    share = np.clip((y + 40.0) / 150.0 + 0.12 * noise(canvas, 30.0, rng), 0, 1)[..., None]
-    backdrop = top * (1 - share) + bottom * share
-    glow = bump(x, y, -25 * np.sign(light.key[0]), 20.0, 60.0, 60.0)[..., None]
-    return tone((backdrop * (0.93 + 0.38 * glow)).astype(np.float32))
-
-
 def _body(
     identity: Identity, light: Light, canvas: Canvas, relief: Relief, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
@@ -200,42 +213,51 @@ def _body(
     ax = np.abs(x)
     density = canvas.density
     chin = identity.chin_y
-    neck = relief.neck_z
-    neck_half = 22.5 * (0.9 + 0.2 * identity.masculine)
-    skin = np.broadcast_to(np.asarray(identity.skin, np.float32) * 0.84, (*x.shape, 3))
-    skin = skin * (1 + 0.04 * noise(canvas, 8.0, rng, 3))[..., None]
-    jaw_line = chin - 0.021 * ax**2
-    under = y - jaw_line
-    shadow = 0.15 + 0.70 * smoothstep(3.0, 26.0, under - 6.0 * light.key[0] * x / 20.0)
-    occlusion = 0.30 + 0.60 * smoothstep(-2.0, 22.0, under)
-    throat = shade(
+    neck_half = 22.5 * (0.9 + 0.25 * identity.masculine)
+    skin = np.broadcast_to(np.asarray(identity.skin, np.float32) * 0.92, (*x.shape, 3))
+    skin = skin * (1 + 0.03 * noise(canvas, 8.0, rng, 3))[..., None]
+    under = y - (chin - 0.021 * ax**2)
+    turned = under - 7.0 * light.key[0] * x / 20.0
+    shadow = 0.06 + 0.90 * smoothstep(2.0, 15.0 + 14.0 * light.softness, turned)
+    occlusion = 0.22 + 0.70 * smoothstep(-3.0, 24.0, under)
+    throat = shade_skin(
         skin.astype(np.float32),
-        normals(neck, density),
+        relief.neck_z,
+        (-0.02 * np.abs(noise(canvas, 0.6, rng))).astype(np.float32),
+        density,
         light,
-        occlusion=occlusion,
-        shadow=shadow,
-        gloss=0.04,
-        sharpness=10.0,
-        scatter=1.0,
+        occlusion=occlusion.astype(np.float32),
+        shadow=shadow.astype(np.float32),
+        oil=np.full_like(x, 0.025),
     )
     neck_edge = neck_half + smoothstep(92.0, 118.0, y) ** 2 * 26.0
     neck_cover = smoothstep(0.5, -0.5, ax - neck_edge) * smoothstep(30.0, 34.0, y)
 
-    slope = 104.0 - 0.10 * np.maximum(ax - 20, 0) + 0.018 * np.maximum(ax - 26.0, 0) ** 1.7
-    collar = 103.0 + 9.0 * (1 - np.clip(ax / 23.0, 0, 1) ** 2)
-    cloth_z = 10.0 * np.sqrt(np.clip(1 - (ax / 85.0) ** 2, 0, 1)) + 0.8 * noise(canvas, 10.0, rng)
-    cloth_z += 3.0 * smoothstep(0.0, 4.0, y - np.maximum(collar, slope))
+    aside = np.maximum(ax - 22.0, 0)
+    slope = 101.8 + 0.15 * aside + 0.0036 * aside**2
+    collar = 102.0 + 10.0 * np.sqrt(np.clip(1 - (ax / 24.0) ** 2, 0, 1))
+    edge = np.where(ax < 24.0, collar, slope)
+    below = y - edge
+    folds = noise(canvas, 16.0, rng) + 0.25 * noise(canvas, 5.0, rng)
+    cloth_z = 14.0 * np.sqrt(np.clip(1 - (ax / 105.0) ** 2, 0, 1)) + 0.55 * folds
+    cloth_z += 2.6 * smoothstep(0.0, 3.0, below)
+    at_neck = smoothstep(28.0, 23.0, ax)
+    cloth_z -= 0.7 * smoothstep(2.6, 3.4, below) * at_neck
+    rib = np.sin(2 * np.pi * np.hypot(x, y - 90.0) / 0.9) * (below < 3.0) * at_neck
     cloth = np.broadcast_to(np.asarray(identity.clothing, np.float32), (*x.shape, 3))
-    weave = 1 + 0.05 * noise(canvas, 0.5, rng) + 0.05 * noise(canvas, 3.0, rng)
+    weave = 1 + 0.03 * noise(canvas, 0.4, rng) + 0.05 * rib
     cloth_colour = shade(
         (cloth * weave[..., None]).astype(np.float32),
         normals(cloth_z.astype(np.float32), density),
         light,
-        gloss=0.02,
+        gloss=0.015,
+        sharpness=6.0,
         scatter=0.0,
-        shadow=0.4 + 0.6 * smoothstep(0.0, 16.0, y - collar),
+        occlusion=0.55 + 0.45 * smoothstep(0.0, 10.0, below),
+        shadow=0.35 + 0.65 * smoothstep(-2.0, 16.0, below - 4.0 * light.key[0] * x / 20.0),
     )
-    edge = np.where(ax < 23.0, collar, slope)
-    cloth_cover = smoothstep(-0.4, 0.4, y - edge)
+    # The cloth's own edge throws a thin shadow on the throat.
+    throat *= (1 - 0.45 * np.exp(-np.square(np.minimum(below, 0) / 1.6)))[..., None]
+    cloth_cover = smoothstep(-0.3, 0.3, below)
     share = cloth_cover[..., None]
     return throat * (1 - share) + cloth_colour * share, np.maximum(neck_cover, cloth_cover)

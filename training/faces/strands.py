@@ -8,7 +8,7 @@ import numpy as np
 from engine.media import U8
 from training.faces.canvas import Canvas, Floats
 from training.faces.identity import Colour
-from training.faces.light import Light
+from training.faces.light import Light, behind_light, tone
 
 _SHIFT = 4  # cv2's fixed-point bits for sub-pixel line ends
 
@@ -62,7 +62,7 @@ def light_strands(
     rng: np.random.Generator,
     *,
     shade: Floats | float = 1.0,
-    variety: float = 0.28,
+    variety: float = 0.20,
     gloss: float = 1.0,
 ) -> Floats:
     """Display colours [n, points - 1, 3] of strands that lie on a head.
@@ -93,11 +93,12 @@ def light_strands(
     along = tangent @ key
     diffuse = np.sqrt(np.clip(1 - along**2, 0, 1)) * facing
     offset = rng.normal(0, 0.06, (len(paths), 1))
-    spread = np.clip(1 - (tangent @ half + 0.10 + offset) ** 2, 0, 1)
+    spread = np.clip(1 - (tangent @ half + offset) ** 2, 0, 1)
     white = spread**60 * facing
-    tinted = np.clip(1 - (tangent @ half - 0.22 + offset) ** 2, 0, 1) ** 18 * facing
+    tinted = np.clip(1 - (tangent @ half + 2 * offset) ** 2, 0, 1) ** 12 * facing
     tone_of_strand = np.exp(rng.normal(0.0, variety, (len(paths), 1)))
     up = 0.5 - 0.5 * normal[..., 1]
+    behind = behind_light((normal[..., 0], normal[..., 1], normal[..., 2]), light)
     base = np.asarray(colour)
     tint = base / max(base.max(), 1e-3)
     out = np.empty((*middle.shape[:2], 3))
@@ -107,7 +108,6 @@ def light_strands(
         shine = light.key_colour[c] * (
             0.035 * gloss * white + 0.42 * gloss * tinted * (base[c] * 0.6 + 0.05 * tint[c])
         )
-        out[..., c] = (body + shine * tone_of_strand) * shade
-    out *= light.exposure
-    bent = out * (1.0 + out * 0.12) / (1.0 + out * 0.52)
-    return np.sqrt(np.clip(bent, 0, 1))
+        glow = light.rim_colour[c] * behind * (0.5 * base[c] + 0.10)
+        out[..., c] = (body + shine * tone_of_strand) * shade + glow * tone_of_strand
+    return tone(out * light.exposure)

@@ -9,6 +9,8 @@ from engine.media import F32
 from training.faces.pose import Pose
 from training.mouth import BITE, CLOSURE, OPENING, ROUNDING, TEETH, TONGUE, WIDTH, rest_mouth
 
+YAW_LIMIT, PITCH_LIMIT = 0.524, 0.349  # 30 and 20 degrees
+
 
 def smooth_walk(frames: int, sigma_frames: float, rng: np.random.Generator) -> F32:
     """float32 [frames]: smooth noise of unit variance."""
@@ -19,11 +21,16 @@ def smooth_walk(frames: int, sigma_frames: float, rng: np.random.Generator) -> F
 
 
 def head_motion(frames: int, amount: float, rng: np.random.Generator) -> list[Pose]:
-    """Poses of a head that listens and talks; `amount` 1 is lively."""
-    base_yaw, base_pitch = rng.normal(0, 0.09), rng.normal(0, 0.06)
+    """Poses of a head that listens and talks; `amount` 1 is lively.
+
+    Some of them look aside all the time: yaw reaches 30 degrees, pitch 20.
+    """
+    aside = rng.random() < 0.3
+    base_yaw = rng.uniform(-0.45, 0.45) if aside else rng.normal(0, 0.10)
+    base_pitch = rng.uniform(-0.27, 0.27) if aside else rng.normal(0, 0.07)
     slow = [smooth_walk(frames, s, rng) for s in (18, 14, 20, 22, 22, 40)]
-    yaw = np.clip(base_yaw + amount * 0.055 * slow[0], -0.24, 0.24)
-    pitch = np.clip(base_pitch + amount * 0.04 * slow[1], -0.17, 0.17)
+    yaw = np.clip(base_yaw + amount * 0.055 * slow[0], -YAW_LIMIT, YAW_LIMIT)
+    pitch = np.clip(base_pitch + amount * 0.04 * slow[1], -PITCH_LIMIT, PITCH_LIMIT)
     return [
         Pose(
             float(yaw[i]),
