@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import VideoFormatError
-from engine.face.warp import SourceWarp, moved_plane
+from engine.face.warp import SourceWarp, moved
 from engine.media import F32, U8, Picture
 from engine.spec import FaceSpec
 
@@ -39,6 +40,8 @@ SHADE_SIGMA = 1.5 / 128  # of the crop's side: what is coarser is shade, what is
 # Difference of the shades, in levels of Y, U or V: below, the picture's detail stays; above,
 # nothing of it. Lips that part by two crop pixels must show.
 SHADE_ALIKE, SHADE_OTHER = 7.0, 18.0
+UNSEEN_COVER = 1 / 512  # opacity that changes no level by more than a half
+UNSEEN_SHIFT = 1 / 64  # picture pixels: OpenCV rounds places to 1 / 32, this to nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,14 @@ class Box:
     @property
     def empty(self) -> bool:
         return self.right <= self.left or self.bottom <= self.top
+
+    def halved(self) -> Box:
+        """The same part of a chroma plane."""
+        return Box(self.left // 2, self.top // 2, self.right // 2, self.bottom // 2)
+
+    def of(self, plane: U8) -> U8:
+        """A view of that part of a plane."""
+        return plane[self.top : self.bottom, self.left : self.right]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +93,7 @@ class PasteMask:
                 f"expected a float32 [R, R] mask with some weight, got {weights.dtype} "
                 f"{weights.shape}"
             )
-        rows = np.flatnonzero(weights.any(axis=1))
-        columns = np.flatnonzero(weights.any(axis=0))
-        left, right = columns[0] - 1, columns[-1] + 1
-        top, bottom = rows[0] - 1, rows[-1] + 1
-        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
-        return cls(weights, corners, keep_detail)
+        return cls(weights, _corners_of(weights > 0.0), keep_detail)
 
 
 def square_affine(affine: F32, face: FaceSpec, resolution: int) -> F32:
@@ -125,11 +131,12 @@ def crop_face(picture: Picture, affine: F32, resolution: int) -> U8:
     width, height = box.right - box.left, box.bottom - box.top
     patch = np.empty((height * 3 // 2, width), np.uint8)
     patch_luma, patch_chroma = planes(patch)
-    patch_luma[:] = luma[box.top : box.bottom, box.left : box.right]
-    patch_chroma[:] = chroma[:, box.top // 2 : box.bottom // 2, box.left // 2 : box.right // 2]
+    patch_luma[:] = box.of(luma)
+    for index in (0, 1):
+        patch_chroma[index] = box.halved().of(chroma[index])
     crop = cv2.warpAffine(
         cv2.cvtColor(patch, cv2.COLOR_YUV2RGB_I420),
-        _moved(affine, box),
+        _from_corner(affine, box),
         (resolution, resolution),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
@@ -162,17 +169,18 @@ def paste_crop(
     """
     if crop.shape != (*mask.weights.shape, 3):
         raise VideoFormatError(f"expected a crop of {mask.weights.shape}, got {crop.shape}")
-    box = _box_around(mask.corners, affine, picture, margin=1)
-    if factor <= 0.0 or box.empty:
+    if factor <= 0.0 or _box_around(mask.corners, affine, picture, margin=1).empty:
         return picture
+    result = Picture(picture.i420.copy())
     generated = _yuv(crop)
     share = (mask.weights * np.float32(factor))[..., None]
-    shift: F32 | None = None
+    corners = mask.corners
     if warp is not None:
         motion, cover = warp.at(crop.shape[0])
+        _move(picture, result, share * motion, affine)
         opacity: F32 = share * cover[..., None]
         paint: F32 = opacity * generated
-        shift = share * (motion @ np.linalg.inv(affine[:, :2]).T)
+        corners = _corners_of(opacity[..., 0] > UNSEEN_COVER)
     elif mask.keep_detail:
         own = _yuv(crop_face(picture, affine, crop.shape[0]))
         change, replaced = _detail(generated, own)
@@ -180,34 +188,54 @@ def paste_crop(
         paint = opacity * generated + (share - opacity) * change
     else:
         opacity, paint = share, share * generated
-    size = (box.right - box.left, box.bottom - box.top)
-    moved = _moved(affine, box)
-    layers = np.concatenate([paint, opacity], axis=2)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    fine = _f32(cv2.warpAffine(layers, moved, size, flags=flags))
-    coarse = _f32(cv2.resize(fine, (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA))
-    result = picture.i420.copy()
-    luma, chroma = planes(result)
-    if shift is not None:
-        _move(picture, result, box, _f32(cv2.warpAffine(shift, moved, size, flags=flags)))
-    _blend(luma[box.top : box.bottom, box.left : box.right], fine[..., 0], fine[..., 3])
+    _lay(result, np.concatenate([paint, opacity], axis=2), corners, affine)
+    return result
+
+
+def _move(picture: Picture, result: Picture, motion: F32, affine: F32) -> None:
+    """Writes the picture's own pixels to `result` from where `motion` says.
+
+    Args:
+        motion: float32 [R, R, 2] from a crop pixel to its source, in crop pixels.
+    """
+    shift = _f32(motion @ np.linalg.inv(affine[:, :2]).T)
+    far = np.abs(shift) > UNSEEN_SHIFT
+    box = _box_around(_corners_of(far[..., 0] | far[..., 1]), affine, picture, margin=1)
+    if box.empty:
+        return
+    fine = _warped(shift, affine, box)
+    coarse = _halved(fine) * np.float32(0.5)
+    (luma, chroma), (to_luma, to_chroma) = planes(picture.i420), planes(result.i420)
+    box.of(to_luma)[:] = moved(luma, box.left, box.top, fine, cv2.INTER_CUBIC)
+    half = box.halved()
+    for plane, target in zip(chroma, to_chroma, strict=True):
+        half.of(target)[:] = moved(plane, half.left, half.top, coarse, cv2.INTER_LINEAR)
+
+
+def _lay(result: Picture, layers: F32, corners: F32, affine: F32) -> None:
+    """Blends float32 [R, R, 4], YUV times opacity and the opacity, into a picture, in place."""
+    box = _box_around(corners, affine, result, margin=1)
+    if box.empty:
+        return
+    fine = _warped(layers, affine, box)
+    coarse = _halved(fine)
+    luma, chroma = planes(result.i420)
+    _blend(box.of(luma), fine[..., 0], fine[..., 3])
     for index in (0, 1):
-        plane = chroma[index, box.top // 2 : box.bottom // 2, box.left // 2 : box.right // 2]
-        _blend(plane, coarse[..., 1 + index], coarse[..., 3])
-    return Picture(result)
+        _blend(box.halved().of(chroma[index]), coarse[..., 1 + index], coarse[..., 3])
 
 
-def _move(picture: Picture, result: U8, box: Box, shift: F32) -> None:
-    """Fills a box of `result` with pixels of the picture from `shift` [h, w, 2] away."""
-    half = (shift.shape[1] // 2, shift.shape[0] // 2)
-    coarse = _f32(cv2.resize(shift, half, interpolation=cv2.INTER_AREA)) / np.float32(2.0)
-    places = [(box.left, box.top, shift), *[(box.left // 2, box.top // 2, coarse)] * 2]
-    (luma, chroma), (to_luma, to_chroma) = planes(picture.i420), planes(result)
-    for plane, target, (left, top, own) in zip(
-        (luma, *chroma), (to_luma, *to_chroma), places, strict=True
-    ):
-        height, width = own.shape[:2]
-        target[top : top + height, left : left + width] = moved_plane(plane, left, top, own)
+def _warped(layers: F32, affine: F32, box: Box) -> F32:
+    """[h, w, n] of crop layers [R, R, n] in a box of the picture; nothing beyond the crop."""
+    size = (box.right - box.left, box.bottom - box.top)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return _f32(cv2.warpAffine(layers, _from_corner(affine, box), size, flags=flags))
+
+
+def _halved(layers: F32) -> F32:
+    """[h / 2, w / 2, n]: what the chroma samples see of [h, w, n]."""
+    half = (layers.shape[1] // 2, layers.shape[0] // 2)
+    return _f32(cv2.resize(layers, half, interpolation=cv2.INTER_AREA))
 
 
 def _detail(generated: F32, own: F32) -> tuple[F32, F32]:
@@ -250,7 +278,17 @@ def _blend(target: U8, paint: F32, opacity: F32) -> None:
     target[:] = np.clip(np.rint(mixed), 0, 255)
 
 
-def _moved(affine: F32, box: Box) -> F32:
+def _corners_of(shown: NDArray[np.bool_]) -> F32:
+    """float32 [4, 2], the corners of the box around what is True; [0, 2] if nothing is."""
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    if not len(rows):
+        return np.zeros((0, 2), np.float32)
+    left, right = columns[0] - 1, columns[-1] + 1
+    top, bottom = rows[0] - 1, rows[-1] + 1
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
+
+
+def _from_corner(affine: F32, box: Box) -> F32:
     """The same affine, read from the box's corner."""
     moved = np.array(affine, np.float64)
     moved[:, 2] += moved[:, :2] @ np.array([box.left, box.top], np.float64)
@@ -258,6 +296,8 @@ def _moved(affine: F32, box: Box) -> F32:
 
 
 def _box_around(corners: F32, affine: F32, picture: Picture, margin: int) -> Box:
+    if not len(corners):
+        return Box(0, 0, 0, 0)
     inverse = np.asarray(cv2.invertAffineTransform(np.asarray(affine, np.float64)))
     points = corners.astype(np.float64) @ inverse[:, :2].T + inverse[:, 2]
     low = np.floor(points.min(axis=0)).astype(int) - margin

@@ -83,35 +83,32 @@ def compose(source: U8, decoded: U8, warp: SourceWarp, share: F32 | None = None)
     motion, cover = warp.at(resolution)
     if share is not None:
         motion, cover = motion * share[..., None], cover * share
-    moved = _moved(source, 0, 0, motion, cv2.INTER_LINEAR).astype(np.float32)
-    mixed = moved + cover[..., None] * (decoded - moved)
+    below = moved(source, 0, 0, motion, cv2.INTER_LINEAR).astype(np.float32)
+    mixed = below + cover[..., None] * (decoded - below)
     return np.asarray(np.rint(mixed), np.uint8)
 
 
-def moved_plane(plane: U8, left: int, top: int, shift: F32) -> U8:
-    """A part of a picture's plane whose pixels come from elsewhere in it.
+def moved(picture: U8, left: int, top: int, shift: F32, interpolation: int) -> U8:
+    """A part of a picture whose pixels come from elsewhere in it.
 
     Args:
-        plane: uint8 [H, W].
+        picture: uint8 [H, W] or [H, W, channels].
         left, top: where the part begins.
-        shift: float32 [h, w, 2], how far away each of its pixels comes from; beyond the plane its
-            edges are repeated.
+        shift: float32 [h, w, 2], how far away each of its pixels comes from; beyond the picture
+            its edges are repeated.
+        interpolation: one of OpenCV's.
 
     Returns:
-        uint8 [h, w].
+        uint8 [h, w] or [h, w, channels].
     """
-    return _moved(plane, left, top, shift, cv2.INTER_CUBIC)
-
-
-def _moved(picture: U8, left: int, top: int, shift: F32, interpolation: int) -> U8:
     height, width = shift.shape[:2]
     columns = np.arange(left, left + width, dtype=np.float32)
     rows = np.arange(top, top + height, dtype=np.float32)
-    moved = cv2.remap(
+    pixels = cv2.remap(
         picture,
         shift[..., 0] + columns,
         shift[..., 1] + rows[:, None],
         interpolation,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return np.asarray(moved, np.uint8)
+    return np.asarray(pixels, np.uint8)
