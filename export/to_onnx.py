@@ -12,9 +12,11 @@ shapes. Opset 20, because opset 23's Attention builds in fp16 only.
 | audio_encoder | mel [batch, n_mels, 2P] | tokens [batch, tokens, width] |
 | codec_encoder | image [batch, 3, R, R] | latents [batch, C, s, s] |
 | codec_decoder | latents [batch, C, s, s] | image [batch, 3, R, R] |
-| unet | sample [batch, 3C+1, hop, s, s], timestep [batch], | out [batch, C, hop, s, s], |
+| unet | sample [batch, 3C+1, hop, s, s], timestep [batch], | out [batch, P, hop, s, s], |
 |  | audio [batch, hop, tokens, width], valid [batch, context], | new_000.. |
 |  | ring_000.. [batch, 2, context, s_l*s_l, channels] | [batch, 2, hop, s_l*s_l, channels] |
+
+P is C, and WARP_CHANNELS more in a model with a source_warp.
 """
 
 from __future__ import annotations
