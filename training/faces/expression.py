@@ -42,7 +42,7 @@ class Expression:
             smile=smile,
             squint=self.squint,
             brow_raise=self.brow,
-            corner_lift=identity.corner_lift + 1.5 * smile,
+            corner_lift=identity.corner_lift + 2.6 * smile,
             mouth_half=identity.mouth_half * (1 + 0.055 * smile),
             upper_lip=identity.upper_lip * (1 - 0.07 * smile),
             cheek=min(identity.cheek + 0.25 * smile, 1.0),

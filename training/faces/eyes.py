@@ -69,7 +69,7 @@ class EyePainter:
         arch = np.clip(1 - np.abs(s + 0.08) ** 2.3, 0, 1) ** 0.72
         belly = np.clip(1 - np.abs(s - 0.10) ** 2.4, 0, 1) ** 0.85
         squint = identity.squint
-        high = 3.35 - 0.5 * identity.monolid - 0.4 * identity.age - 0.7 * squint
+        high = 3.62 - 0.5 * identity.monolid - 0.4 * identity.age - 0.7 * squint
         high *= identity.eye_size * (1 - 0.03 * side * identity.skew)
         low = (2.45 - 0.55 * squint) * identity.eye_size
         blink = float(np.clip(gaze.blink, 0, 1))
@@ -113,7 +113,7 @@ class EyePainter:
         crease = opened - lift * (0.75 + 0.25 * s) - 0.1
         fade = (0.44 - 0.20 * blink) * (1 - 0.55 * identity.monolid)
         dark = fade * np.exp(-(((y - crease) / 0.48) ** 2)) * tail
-        dark += 0.20 * np.exp(-(((y - crease + 1.3) / 1.6) ** 2)) * tail * (y < crease + 1)
+        dark += 0.13 * np.exp(-(((y - crease + 1.3) / 1.6) ** 2)) * tail * (y < crease + 1)
         dark += 0.12 * np.exp(-(((x + 7.0) / 4.0) ** 2 + ((y - crease + 2.5) / 3.0) ** 2))
         on_lid = np.clip((y - crease) / 0.5, 0, 1) * np.clip((upper - y) / 0.5, 0, 1) * tail
         dark -= 0.07 * on_lid
@@ -123,7 +123,7 @@ class EyePainter:
         inner = np.exp(-(((x + 10.0) / 2.2) ** 2 + ((y + 0.4) / 2.6) ** 2))
         dark += 0.16 * inner
         female = 1 - identity.masculine
-        dark += 0.10 * female * on_lid
+        dark += 0.06 * female * on_lid
         skin *= 1 - dark[..., None] * np.asarray([0.85, 1.0, 1.0])
 
     def _ball(
@@ -137,13 +137,13 @@ class EyePainter:
         )
         level = float(np.clip(level, 0.45, 1.5))
         round_x = 1 - 0.42 * np.abs(s) ** 1.8 + 0.16 * side * light.key[0] * s
-        lid_shadow = 1 - 0.66 * np.exp(-np.maximum(y - upper, 0) / 1.5)
+        lid_shadow = 1 - 0.60 * np.exp(-np.maximum(y - upper, 0) / 1.5)
         lid_shadow *= 1 - 0.22 * np.exp(-np.maximum(lower - y, 0) / 0.8)
         lit = level * round_x * lid_shadow
         white = np.empty((*x.shape, 3))
         corner = np.exp(-(((s + 0.93) / 0.13) ** 2))
         flush = 0.10 * np.abs(s) ** 2 + 0.75 * corner
-        for c, value in enumerate((0.56, 0.52, 0.485)):
+        for c, value in enumerate((0.58, 0.545, 0.515)):
             tint = (0.0, 0.42, 0.45)[c]
             white[..., c] = value * lit * (1 - tint * flush)
 
@@ -194,6 +194,6 @@ class EyePainter:
         reach = np.clip(away / length, 0, 1.2)
         root = s - 0.16 * reach * (0.35 + s)
         comb = 0.5 + 0.5 * np.cos(root * half * 2 * np.pi / 0.92)
-        hair = np.clip(comb - 0.25 - 0.75 * reach, 0, 1) * (away > -0.1) * (np.abs(root) < 1.02)
+        hair = np.clip(comb - 0.25 - 0.75 * reach, 0, 1) * (away > -0.1) * (np.abs(root) < 0.9)
         hair = hair * np.clip(s + 0.9, 0, 1)
         skin *= 1 - (0.25 + 0.35 * female) * np.clip(hair, 0, 1)[..., None]

@@ -18,7 +18,7 @@ def paint_glasses(identity: Identity, light: Light, canvas: Canvas) -> U8:
     rng = np.random.default_rng(identity.texture_seed + 6)
     x, y = canvas.grid()
     round_, half_x, half_y = rng.uniform(2.2, 6.0), rng.uniform(13.5, 16.0), rng.uniform(9.5, 12.0)
-    thick = rng.uniform(0.5, 1.5)
+    thick = rng.uniform(0.32, 0.85)
     colour = np.asarray([0.02, 0.016, 0.014]) if rng.random() < 0.6 else rng.uniform(0.02, 0.3, 3)
     ax = np.abs(x)
     centre_y = identity.eye_y + LENS_DROP

@@ -95,7 +95,7 @@ def _grow_sheet(
     tone_of_lock = tone_of_lock * (1 - 1.1 * np.square(inside * sheet.clumps - index))[:, None]
     edge = np.clip(np.minimum(inside, 1 - inside) * 14.0, 0.78, 1.0)[:, None]
     mid = (t[:, 1:] + t[:, :-1]) / 2
-    depth = sheet.shade * tone_of_lock * edge * (0.72 + 0.28 * np.clip(mid * 6, 0, 1))
+    depth = sheet.shade * tone_of_lock * edge * (0.58 + 0.42 * np.clip(mid * 5, 0, 1))
     if sheet.fill:
         base = light_strands(paths[:200], identity.hair, light, rng, shade=0.30 * sheet.shade)
         colour = base.mean((0, 1)) * 255.0

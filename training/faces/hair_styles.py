@@ -65,7 +65,7 @@ def hair_sheets(identity: Identity) -> list[Sheet]:
     if identity.hair_style == "bun":
         return [Sheet(_pulled_back(), strands=3400, wave=0.2, clumps=60, start=(0.0, 0.5))]
     if identity.hair_style == "curly":
-        crown = _pulled_back()
+        crown = _pulled_back(1.02 + 0.2 * (1 - identity.masculine))
         return [
             Sheet(
                 crown, strands=5200, wave=0.3, clumps=60, start=(0.0, 0.98), length=0.10,

@@ -67,7 +67,7 @@ class Light:
         """The same light through a camera that meters the face: dark skin gets more exposure."""
         red, green, blue = skin
         luminance = 0.3 * red + 0.6 * green + 0.1 * blue
-        return dataclasses.replace(self, exposure=self.exposure * (0.36 / luminance) ** 0.3)
+        return dataclasses.replace(self, exposure=self.exposure * (0.36 / luminance) ** 0.22)
 
 
 def shade(

@@ -105,7 +105,8 @@ class MouthPainter:
         below = np.maximum(y - outer_down, 0.0)
         side = np.clip(1.0 - (x / shape.half) ** 2, 0.0, 1.0)
         dark = 0.30 * np.exp(-((below / (2.0 + 0.4 * max(shape.bulge, 0))) ** 2)) * side
-        dark *= (0.8 - 0.5 * self.light.key[1] + 0.15 * shape.bulge) * np.clip(below / 0.4, 0, 1)
+        dark *= 0.8 - 0.5 * self.light.key[1] + 0.15 * shape.bulge
+        dark *= np.where(y > outer_down, 0.4 + 0.6 * np.clip(below / 0.4, 0, 1), 0.0)
         above = np.maximum(outer_up - y, 0.0)
         dark -= 0.075 * np.exp(-(((above - 0.8) / 0.6) ** 2)) * side
         ax = np.abs(x)
@@ -117,7 +118,11 @@ class MouthPainter:
         spread = np.clip((shape.half / self.identity.mouth_half - 1) / 0.19, -1, 1)
         if abs(spread) > 0.02:
             fold = ax - shape.half - 4.6 - 0.16 * (y + 4.0)
-            zone = np.exp(-(((y + 2.0) / 8.0) ** 2)) * (1.0 if spread > 0 else 0.25)
+            zone = (
+                np.exp(-(((y + 1.0) / 4.6) ** 2))
+                * np.clip((shape.half + 6.8 - ax) / 2.0, 0, 1)
+                * (1.0 if spread > 0 else 0.25)
+            )
             dark += (
                 spread
                 * 0.15

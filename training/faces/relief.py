@@ -95,7 +95,7 @@ def build_relief(identity: Identity, canvas: Canvas) -> Relief:
     across = np.clip(ax / (neck_half + flare), 0, 0.999)
     neck = 24.0 * np.sqrt(1 - across**2) - 14.0
     tendon = ax - (17.0 - 0.42 * (y - 80.0))
-    neck += 1.5 * np.exp(-((tendon / 2.6) ** 2)) * smoothstep(78.0, 92.0, y)
+    neck += 0.9 * np.exp(-((tendon / 3.2) ** 2)) * smoothstep(78.0, 92.0, y)
     neck += 1.8 * identity.masculine * bump(x, y, 0.0, 98.0, 2.8, 4.5)
     neck -= 2.2 * bump(x, y, 0.0, 109.0, 3.5, 4.0)
     return Relief(z.astype(np.float32), inside, neck.astype(np.float32))

@@ -45,7 +45,8 @@ def paint_layers(identity: Identity, light: Light, canvas: Canvas) -> Layers:
     ax = np.abs(x)
     pores = -0.030 * np.abs(noise(canvas, 0.5, rng)) + 0.020 * noise(canvas, 1.1, rng)
     pored = 0.5 + 0.7 * bump(ax, y, 9.0, 47.0, 12.0, 9.0) + 0.4 * bump(x, y, 0.0, 0.0, 20.0, 9.0)
-    fine = pores * pored * (0.8 + 1.2 * identity.age) + _wrinkles(identity, canvas, rng)
+    lines = _wrinkles(identity, canvas, rng)
+    fine = pores * pored * (0.8 + 1.2 * identity.age) + lines
     occlusion = _occlusion(z, density)
     shadow = cast_shadow(z, density, light)
     oil = 0.060 * (1 + 0.22 * noise(canvas, 5.0, rng) + 0.22 * noise(canvas, 0.45, rng))
@@ -66,6 +67,8 @@ def paint_layers(identity: Identity, light: Light, canvas: Canvas) -> Layers:
         shadow=shadow,
         oil=np.clip(oil, 0, None).astype(np.float32),
     )
+    # A line is narrower than light travels in skin; its floor is dark all the same.
+    head *= 1 - np.clip(-lines * 1.1, 0, 0.3)[..., None] * np.asarray([0.7, 1, 1], np.float32)
     base, wing = identity.nose_base, identity.nose_half
     aside = np.abs(x - 0.7 * identity.skew) - 0.50 * wing
     tilted = y - base + 0.7 + 0.28 * aside
@@ -189,11 +192,13 @@ def _wrinkles(identity: Identity, canvas: Canvas, rng: np.random.Generator) -> F
         total -= np.exp(-((path / 0.35) ** 2)) * bump(ax, y, 29.0, line_y, 4.5, 5.0)
     for line_y in (-4.0, 2.0, 8.0):
         path = y - line_y - 0.6 * wave + 0.002 * ax**2
-        total -= np.exp(-((path / 0.5) ** 2)) * bump(ax, y, 0.0, line_y, 17.0, 3.0)
+        depth = 0.8 * smoothstep(-1.2, 1.0, noise(canvas, 9.0, rng))
+        total -= depth * np.exp(-((path / 0.7) ** 2)) * bump(ax, y, 0.0, line_y, 15.0, 3.0)
     for _ in range(int(5 * identity.age)):
         line_x = rng.uniform(-9.0, 9.0)
         path = x - line_x - 0.2 * wave
-        total -= np.exp(-((path / 0.35) ** 2)) * bump(x, y, line_x, identity.mouth_y - 6.0, 2, 2.4)
+        zone = bump(x, y, line_x, identity.mouth_y - 6.0, 2.0, 2.4)
+        total -= 0.45 * np.exp(-((path / 0.4) ** 2)) * zone
     return np.asarray(0.16 * identity.age**1.3 * total, np.float32)
 
 
