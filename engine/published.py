@@ -5,8 +5,9 @@ and `latentsync/utils/face_detector.py` (github.com/bytedance/LatentSync): the U
 Whisper-tiny from ByteDance's repository, the codec from stabilityai's. The two InsightFace
 models are files of its pack `buffalo_l`, which upstream downloads as one archive of 280 MB
 from a GitHub release; here the two that it uses come from the hub, where LivePortrait's
-publisher keeps the same bytes. (The hub's folder `auxiliary/` beside the U-Net holds
-networks of training and evaluation, none of inference.)
+publisher keeps the same bytes. The sync network lies beside the U-Net (LatentSync's README on
+training); inference does not need it. (The hub's folder `auxiliary/` holds networks of
+training and evaluation, none of inference.)
 
 Sizes and SHA-256 are those under which the files have been on the hub since they were
 published. Nothing here was tuned on the published weights: see `docs/numerics.md`.
@@ -70,6 +71,20 @@ class PublishedModel:
     def files(self) -> tuple[HubFile, ...]:
         """Everything to bring, the largest first."""
         return (self.unet, self.codec, self.audio_encoder, *self.faces)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSyncnet:
+    """A sync network that `lipwire fetch` brings.
+
+    Attributes:
+        name: of its folder among the models.
+        weights: taken as they are (`engine.models.syncnet`).
+    """
+
+    name: str
+    licence: str
+    weights: HubFile
 
 
 # What follows from `python -m benchmarks.audio_features` (`docs/numerics.md`): the shortest
@@ -152,5 +167,21 @@ PUBLISHED = {
             5_072_222_488,
             "0a478e89eb660f82da4c35dbdde8a5adfb27f99d1b4e50edd03729e1e98316d3",
         ),
+    )
+}
+
+# 401 306 080 weights in f32. Their digests have never been seen from here: what the hub
+# promises holds, and every key and shape is checked before the file is kept.
+_SYNCNET_BYTES = 1_605_224_320
+
+PUBLISHED_SYNCNETS = {
+    f"{spec.name}-syncnet": PublishedSyncnet(
+        f"{spec.name}-syncnet",
+        "OpenRAIL++ (LatentSync)",
+        HubFile(repo, "stable_syncnet.pt", _SYNCNET_BYTES),
+    )
+    for spec, repo in (
+        (LATENTSYNC_1_5, "ByteDance/LatentSync-1.5"),
+        (LATENTSYNC_1_6, "ByteDance/LatentSync-1.6"),
     )
 }

@@ -10,71 +10,43 @@ at the end, so a half-made one is never taken for a model.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import errno
-import importlib.metadata
-import importlib.util
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.checkpoints import MODEL_FILE, altered_files, models_dir
-from engine.errors import FetchError, LipwireError
-from engine.published import FACE_LICENCE, PUBLISHED, HubFile, PublishedModel
+from engine.errors import LipwireError
+from engine.published import (
+    FACE_LICENCE,
+    PUBLISHED,
+    PUBLISHED_SYNCNETS,
+    HubFile,
+    PublishedModel,
+)
 from engine.spec import ModelSpec
-from server.hub import Hub, Progress, Promise
+from server.fetch_syncnet import fetch_syncnet
+from server.hub import Hub, Progress
+from server.model_folder import (
+    DOWNLOADS,
+    SOURCE_FILE,
+    Fetched,
+    FetchOptions,
+    alone,
+    disk_error,
+    gb,
+    put_in_place,
+    remove,
+    require_packages,
+    require_space,
+    source_note,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from engine.models.convert import Part, StoredPrecision
-
-SOURCE_FILE = "source.json"
-DOWNLOADS = ".downloads"
-LOCK = ".lock"
-SPARE_BYTES = 64 << 20  # beside what is known to be written
-NEEDED = ("huggingface_hub", "filelock", "torch")
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What a run has done.
-
-    Attributes:
-        made: False: the model was there already, every file as recorded.
-        downloaded_bytes: over the network, in this run.
-        stored_bytes: of the model folder's files.
-        precision: of the stored weights.
-    """
-
-    name: str
-    folder: Path
-    made: bool
-    downloaded_bytes: int
-    stored_bytes: int
-    precision: str
-    files: int
-
-
-@dataclass(frozen=True, slots=True)
-class FetchOptions:
-    """How to fetch.
-
-    Attributes:
-        precision: None: as it is stored already, else f16.
-        force: make the folder anew, whatever is there.
-        faces: bring InsightFace's models too.
-        keep_downloads: leave the downloaded files where they are.
-        allow_changed: take a file that the hub has replaced since this version was made.
-    """
-
-    precision: StoredPrecision | None = None
-    force: bool = False
-    faces: bool = True
-    keep_downloads: bool = False
-    allow_changed: bool = False
 
 
 def fetch(
@@ -100,8 +72,8 @@ def fetch(
         for problem in problems:
             progress.say(f"{folder}: {problem}, making it anew")
         precision = precision or have
-    _require_packages()
-    with _alone(parent):
+    require_packages()
+    with alone(parent):
         return _make(published, parent, replace(options, precision=precision or "f16"), progress)
 
 
@@ -118,11 +90,11 @@ def _make(
     from engine.models.convert import FILES, convert_weights, stored_bytes
 
     stored = stored_bytes(spec, precision) + sum(file.size for file in published.faces)
-    _require_space(parent, promises, stored, progress)
+    require_space(parent, promises, stored, progress)
     paths = {promise.file: hub.bring(promise) for promise in promises}
 
     made = parent / f".{spec.name}.making"
-    _remove(made)
+    remove(made)
     made.mkdir()
     try:
         digests: dict[str, str] = {}
@@ -141,15 +113,15 @@ def _make(
                     shutil.copyfile(paths[promise.file], made / promise.file.name)
                     digests[promise.file.name] = promise.sha256
                     bar.update(promise.file.size)
-        _write_json(made / SOURCE_FILE, _source(promises, precision))
+        write_json(made / SOURCE_FILE, source_note(promises, precision))
         licence = f"{spec.licence}; {FACE_LICENCE}" if published.faces else spec.licence
         written = replace(spec, licence=licence, digests=digests)
         (made / MODEL_FILE).write_text(written.to_json(), encoding="utf-8")
-        _put_in_place(made, parent / spec.name)
+        put_in_place(made, parent / spec.name)
     except OSError as error:
-        raise _disk_error(error, parent) from error
+        raise disk_error(error, parent) from error
     finally:
-        _remove(made)
+        remove(made)
     if not options.keep_downloads:
         hub.forget(promises)
     report = _report(spec.name, parent / spec.name, precision, made=True)
@@ -181,101 +153,10 @@ def _report(name: str, folder: Path, precision: str, *, made: bool) -> Fetched:
     return Fetched(name, folder, made, 0, size, precision, len(files))
 
 
-def _require_packages() -> None:
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise FetchError(
-            f"fetching and converting needs {', '.join(missing)}; "
-            'to install: pip install -e ".[latentsync]"'
-        )
-
-
-@contextlib.contextmanager
-def _alone(parent: Path) -> Iterator[None]:
-    """One fetch at a time, whichever process it runs in: models share files."""
-    import filelock
-
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(parent / LOCK, timeout=0):
-            yield
-    except filelock.Timeout as error:
-        raise FetchError(f"another lipwire fetch is at work in {parent}") from error
-
-
-def _require_space(
-    parent: Path, promises: Sequence[Promise], stored: int, progress: Progress
-) -> None:
-    """Says what will be downloaded and stored.
-
-    Raises:
-        FetchError: it does not fit on the disk.
-    """
-    missing = sum(promise.missing_bytes for promise in promises)
-    need = missing + stored + SPARE_BYTES
-    free = shutil.disk_usage(parent).free
-    progress.say(
-        f"to download {_gb(missing)}, to store {_gb(stored)}; {_gb(free)} are free in {parent}"
-    )
-    if need > free:
-        raise FetchError(
-            f"expected {_gb(need)} free in {parent} "
-            f"({_gb(missing)} to download, {_gb(stored)} for the model), found {_gb(free)}; "
-            "make room, or choose another disk with --dir or LIPWIRE_MODELS_DIR"
-        )
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
-
-
-def _disk_error(error: OSError, parent: Path) -> FetchError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = _gb(shutil.disk_usage(parent).free)
-        return FetchError(f"the disk of {parent} is full ({free} free): {error.strerror}")
-    return FetchError(f"cannot make the model in {parent}: {error}")
-
-
-def _source(promises: Sequence[Promise], precision: str) -> dict[str, Any]:
-    """Where a folder's files came from."""
-    files = [
-        {
-            **asdict(promise.file),
-            "sha256": promise.sha256,
-            "size": promise.size,
-            "commit": promise.commit,
-        }
-        for promise in promises
-    ]
-    return {
-        "precision": precision,
-        "made_by": f"lipwire {importlib.metadata.version('lipwire')}",
-        "files": files,
-    }
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _put_in_place(made: Path, folder: Path) -> None:
-    """Renames a finished folder to its name; what was there goes."""
-    old = folder.with_name(f".{folder.name}.old")
-    _remove(old)
-    if folder.exists():
-        folder.rename(old)
-    made.rename(folder)
-    _remove(old)
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-
-
 def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `lipwire fetch`."""
-    parser.add_argument("model", choices=sorted(PUBLISHED), help="what to fetch")
+    choices = sorted([*PUBLISHED, *PUBLISHED_SYNCNETS])
+    parser.add_argument("model", choices=choices, help="what to fetch")
     parser.add_argument(
         "--dir", type=Path, help="folder of models (LIPWIRE_MODELS_DIR, else the data folder)"
     )
@@ -313,12 +194,16 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     )
     parent = arguments.dir or models_dir()
     progress = Progress(quiet=arguments.json)
-    fetched = fetch(PUBLISHED[arguments.model], parent, options, progress)
+    syncnet = PUBLISHED_SYNCNETS.get(arguments.model)
+    if syncnet is not None:
+        fetched = fetch_syncnet(syncnet, parent, options, progress)
+    else:
+        fetched = fetch(PUBLISHED[arguments.model], parent, options, progress)
     if arguments.json:
         report = {**asdict(fetched), "folder": str(fetched.folder)}
         sys.stdout.write(json.dumps(report, indent=2) + "\n")
         return 0
-    size = _gb(fetched.stored_bytes)
+    size = gb(fetched.stored_bytes)
     if fetched.made:
         sys.stdout.write(f"{fetched.name}: made {size} in {fetched.folder}\n")
     else:
@@ -326,6 +211,9 @@ def run_fetch(arguments: argparse.Namespace) -> int:
             f"{fetched.name}: already in {fetched.folder}, "
             f"{fetched.files} files ({size}) as recorded\n"
         )
+    if syncnet is not None:
+        sys.stdout.write(f"licence: {syncnet.licence}\n")
+        return 0
     licence = ModelSpec.read(fetched.folder).licence
     model = fetched.name if parent == models_dir() else fetched.folder
     sys.stdout.write(f"licence: {licence}\nto use it: lipwire serve --model {model}\n")

@@ -1,13 +1,24 @@
-"""LatentSync's sync network: do these 16 frames of a mouth fit this sound?"""
+"""LatentSync's sync network: do these 16 frames of a mouth fit this sound?
+
+    load_syncnet(path)  # stable_syncnet.pt as published, every key and shape of it checked
+
+Architecture and key names of github.com/bytedance/LatentSync; the published sizes are those
+of its `configs/syncnet/syncnet_16_pixel_attn.yaml`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from engine.errors import ConfigError
 from engine.models.attention import FeedForward, attend
+from engine.models.build import check_shapes, load_module
+from engine.models.weight_files import WeightFile
 
 Factor = int | tuple[int, int]
 
@@ -33,6 +44,33 @@ class BranchSpec:
     block_out_channels: tuple[int, ...]
     downsample_factors: tuple[Factor, ...]
     attn_blocks: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        blocks = len(self.block_out_channels)
+        if not len(self.downsample_factors) == len(self.attn_blocks) == blocks:
+            raise ConfigError(
+                f"expected a factor and an attention flag for each of {blocks} blocks, got "
+                f"{len(self.downsample_factors)} and {len(self.attn_blocks)}"
+            )
+        if any(channels % GROUPS for channels in self.block_out_channels):
+            raise ConfigError(
+                f"expected block channels in multiples of {GROUPS}, got {self.block_out_channels}"
+            )
+
+
+# 134 and 267 M parameters: 80 x 52 log-mel, and 16 frames of 128 x 256 as 48 channels.
+PUBLISHED_AUDIO = BranchSpec(
+    in_channels=1,
+    block_out_channels=(32, 64, 128, 256, 512, 1024, 2048),
+    downsample_factors=((2, 1), 2, 2, 1, 2, 2, (2, 3)),
+    attn_blocks=(False, False, False, True, True, False, False),
+)
+PUBLISHED_VISUAL = BranchSpec(
+    in_channels=48,
+    block_out_channels=(64, 128, 256, 256, 512, 1024, 2048, 2048),
+    downsample_factors=((1, 2), 2, 2, 2, 2, 2, 2, 2),
+    attn_blocks=(False, False, False, False, True, True, False, False),
+)
 
 
 class SyncResnet(nn.Module):
@@ -150,3 +188,31 @@ class StableSyncNet(nn.Module):
         """Visual and audio embeddings of unit length, [n, channels] each."""
         visual, audio = self.features(frames, mel)
         return F.normalize(visual, dim=1), F.normalize(audio, dim=1)
+
+
+def load_syncnet(
+    path: Path,
+    audio: BranchSpec = PUBLISHED_AUDIO,
+    visual: BranchSpec = PUBLISHED_VISUAL,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> StableSyncNet:
+    """The network with the weights of a file, on `device`, in `dtype` (float32), ready to run.
+
+    Args:
+        path: `.pt` (read without running its code, the weights under "state_dict" or plain)
+            or `.safetensors`.
+        audio, visual: of the network that the file is for; the published one's.
+
+    Raises:
+        ModelError: the file cannot be read.
+        StateDictMismatch: keys are missing, unexpected or misshapen; it lists them.
+    """
+    return load_module(lambda: StableSyncNet(audio, visual), path, device, dtype)
+
+
+def check_syncnet(path: Path) -> None:
+    """Raises what `load_syncnet` would for a published file, without reading its weights."""
+    with torch.device("meta"):
+        net = StableSyncNet(PUBLISHED_AUDIO, PUBLISHED_VISUAL)
+    check_shapes(str(path), net, WeightFile(path).shapes)

@@ -24,10 +24,10 @@ from engine.checkpoints import UNET_FILE, altered_files, file_digest, load_unet,
 from engine.errors import FetchError, ModelError, StateDictMismatch
 from engine.published import PUBLISHED, PublishedModel
 from engine.spec import ModelSpec
-from server import fetch as fetching
 from server.cli import main
-from server.fetch import FetchOptions, fetch
+from server.fetch import fetch
 from server.hub import Progress
+from server.model_folder import Fetched, FetchOptions
 from tests.hub_stand_in import COMMIT, StandIn
 from tests.published_models import (
     CODEC,
@@ -75,9 +75,7 @@ def published(source: tuple[PublishedModel, Repos]) -> PublishedModel:
     return source[0]
 
 
-def bring(
-    published: PublishedModel, parent: Path, options: FetchOptions | None = None
-) -> fetching.Fetched:
+def bring(published: PublishedModel, parent: Path, options: FetchOptions | None = None) -> Fetched:
     return fetch(published, parent, options or FetchOptions(), QUIET)
 
 
@@ -344,7 +342,7 @@ def test_downloads_can_be_kept_and_serve_again(
 def test_what_has_to_be_installed_is_said(
     hub: StandIn, published: PublishedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "NEEDED", ("no_such_module",))
+    monkeypatch.setattr("server.model_folder.NEEDED", ("no_such_module",))
     with pytest.raises(FetchError, match=r'no_such_module.*pip install -e "\.\[latentsync\]"'):
         bring(published, tmp_path)
 
