@@ -10,7 +10,7 @@ import numpy as np
 from engine.media import FRAME_SAMPLES
 from training.speech.voices import SPLITS
 
-CLIP_FRAMES = 20
+CLIP_FRAMES = 28
 
 
 def write_toy_corpus(folder: Path, resolution: int = 128) -> Path:

@@ -6,15 +6,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engine.models.tiny_codec import TinyCodec
 from engine.models.unet import UNet3DConditionModel
 from engine.models.whisper import WhisperEncoder
-from engine.spec import AudioSpec, UNetSpec
+from engine.spec import AudioSpec, CodecSpec, UNetSpec
 from tests.toy_corpus import write_toy_corpus
+from training.audio_encoder import BUNDLED_AUDIO
+from training.codec import load, save
 from training.dataset import CropStore, SpeechStore
+from training.denoiser import Paths, follow_phase, render_phase
 from training.hearing import (
     SPREAD_RESTORED,
     Reading,
     TaughtFilm,
+    bundled_unet_spec,
     drawing_unet,
     exported,
     following_unet,
@@ -22,7 +27,9 @@ from training.hearing import (
     read_mouth_linearly,
     widened,
 )
+from training.optimise import Recipe
 from training.painting import latent_loss, latent_weight
+from training.regressor import MouthRegressor
 
 AUDIO = AudioSpec(width=16, layers=1, heads=2, positions=16, log_floor=-5.0)
 UNET = UNetSpec(
@@ -121,3 +128,20 @@ def test_saved_weights_load(tmp_path: Path) -> None:
         exported({"a": torch.ones(2), "audio_film.mouth.bias": torch.ones(1)}), tmp_path / "x"
     )
     assert list(load_file(tmp_path / "x")) == ["a"]
+
+
+@pytest.mark.slow
+def test_both_phases_run_from_a_codec_to_a_network_that_the_engine_loads(tmp_path: Path) -> None:
+    corpus, folder = write_toy_corpus(tmp_path / "corpus"), tmp_path / "train"
+    folder.mkdir()
+    paths = Paths.under(folder, corpus)
+    torch.manual_seed(0)
+    save(TinyCodec(CodecSpec(kind="tiny", latent_channels=16, width=8, blocks=1)), paths.codec)
+    save_file(MouthRegressor().state_dict(), paths.reader)
+    save_file(WhisperEncoder(BUNDLED_AUDIO).state_dict(), paths.encoder)
+    render_phase(Recipe(steps=2, batch=2, rate=1e-3), paths)
+    follow_phase(Recipe(steps=2, batch=1, rate=1e-3, seed=2), paths)
+    before, after = load(paths.codec), load(paths.drawn_codec)
+    assert torch.equal(before.encoder.patches.weight, after.encoder.patches.weight)
+    assert not torch.equal(before.decoder.conv_out.bias, after.decoder.conv_out.bias)
+    UNet3DConditionModel(bundled_unet_spec(16)).load_state_dict(load_file(paths.out))
