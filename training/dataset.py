@@ -195,7 +195,7 @@ class SpeechStore:
     """Log10 mel power of the speech that clips show."""
 
     def __init__(self, spec: AudioSpec, folder: Path = CORPUS_FOLDER / "speech") -> None:
-        self._spec, self._folder = spec, folder
+        self.spec, self._folder = spec, folder
         self._audio: dict[str, NDArray[np.int16]] = {}
         self._clips: dict[str, list[dict[str, int]]] = {}
         self._power: dict[str, NDArray[np.float16]] = {}
@@ -211,14 +211,14 @@ class SpeechStore:
             entry = self._clips[split][int(index)]
             start, frames = entry["start"], entry["frames"]
             samples = self._audio[split][start * FRAME_SAMPLES : (start + frames) * FRAME_SAMPLES]
-            power = log_power(np.asarray(samples, np.float32) / 32767.0, self._spec)
+            power = log_power(np.asarray(samples, np.float32) / 32767.0, self.spec)
             self._power[speech] = power.astype(np.float16)
         return self._power[speech]
 
     def rows(self, clip: Clip, first: int, frames: int) -> F32:
         """[mel_frames + 4 (frames - 1), n_mels]: all windows of frames `first` .. of `clip`."""
         row = MELS_PER_FRAME * (clip.start_frame + first)
-        count = self._spec.mel_frames + MELS_PER_FRAME * (frames - 1)
+        count = self.spec.mel_frames + MELS_PER_FRAME * (frames - 1)
         return self.power(clip.speech)[row : row + count].astype(np.float32)
 
 

@@ -25,33 +25,33 @@ import torch
 
 from engine.backends.base import Backend, HopInput
 from engine.backends.select import open_backend
-from engine.checkpoints import CODEC_FILE, file_digest, load_codec
+from engine.checkpoints import CODEC_FILE, UNET_FILE, file_digest
 from engine.face.mask import paste_weights
 from engine.media import F32, U8
 from engine.pipeline import show_crops
+from engine.spec import AudioSpec
 from training.audio_encoder import read_windows, to_log_mel
-from training.codec import psnr
 from training.dataset import (
     CORPUS_FOLDER,
-    MOUTH_BOX,
     Clip,
     CropStore,
     SpeechStore,
-    to_tensor,
     windows_of,
 )
+from training.picture_scores import picture_scores
 from training.regressor import PATH as REGRESSOR_PATH
 from training.regressor import MouthRegressor, read_mouths
 from training.regressor import load as load_regressor
 from training.speech.floors import features_of, fit_ridge, loudness
 from training.speech.scores import Scores, mouth_scores
+from training.speech.voices import SPLITS
 
 log = logging.getLogger(__name__)
 
-SPLITS: Final = ("sentences", "voices", "language", "engine")
 CLIP_FRAMES: Final = 160
 FLOOR_ROWS: Final = 20_000
 SHEET_COLUMNS: Final = 8
+SHEET_TAKES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,29 +90,29 @@ def generate(backend: Backend, take: Take, hop: int) -> U8:
     return np.concatenate(parts)
 
 
-def paired_take(store: CropStore, speech: SpeechStore, backend: Backend, clip: Clip) -> Take:
+def paired_take(store: CropStore, speech: SpeechStore, clip: Clip) -> Take:
     """A clip whose truth was rendered."""
     power = torch.from_numpy(speech.rows(clip, 0, clip.frames).T)[None]
-    mel = windows_of(power, backend.spec.audio)[0].numpy()
+    mel = windows_of(power, speech.spec)[0].numpy()
     return Take(store.source(clip), store.crops(clip), mel, store.mouth(clip))
 
 
 def speech_takes(
-    store: CropStore, backend: Backend, split: str, count: int, folder: Path
+    store: CropStore, spec: AudioSpec, split: str, count: int, folder: Path
 ) -> list[Take]:
     """Held-out speech over held-out faces, whose own mouths say something else.
 
     The pictures run forwards and backwards, as an avatar's loop does.
     """
-    windows = read_windows(folder / split, backend.spec.audio)
+    windows = read_windows(folder / split, spec)
     spoken = [span for span in windows.clips if span[1] >= CLIP_FRAMES]
     faces = store.clips("test")
     takes = []
     for number in range(min(count, len(spoken))):
         start = spoken[number * len(spoken) // count][0]
         frames = torch.arange(start, start + CLIP_FRAMES)
-        power = windows.batch(frames, backend.spec.audio.mel_frames)
-        mel = to_log_mel(power, backend.spec.audio.log_floor).numpy()
+        power = windows.batch(frames, spec.mel_frames)
+        mel = to_log_mel(power, spec.log_floor).numpy()
         clip = faces[(number * 7 + SPLITS.index(split) * 3) % len(faces)]
         crops = store.source(clip)
         there_and_back = np.concatenate([crops, crops[::-1]])
@@ -151,60 +151,8 @@ def shortened(take: Take, frames: int) -> Take:
     return Take(take.source[rows], take.truth[rows], take.mel[rows], take.mouth[rows])
 
 
-def mouth_of(video: U8) -> F32:
-    """float32 [frames, h, w, 3]: the mouth's box."""
-    size = video.shape[1]
-    left, top, right, bottom = (round(edge * size) for edge in MOUTH_BOX)
-    return video[:, top:bottom, left:right].astype(np.float32)
-
-
-def boundary_ratio(videos: Sequence[U8], hop: int) -> float:
-    """Mean |frame difference| of the mouth at hop borders over that inside hops; 1 is seamless."""
-    border, inside = [], []
-    for video in videos:
-        change = np.abs(np.diff(mouth_of(video), axis=0)).mean(axis=(1, 2, 3))
-        at_border = np.arange(1, len(video)) % hop == 0
-        border.append(change[at_border])
-        inside.append(change[~at_border])
-    return float(np.concatenate(border).mean() / np.concatenate(inside).mean())
-
-
-def mouth_error(videos: Sequence[U8], truths: Sequence[U8]) -> float:
-    """PSNR in dB in the mouth's box."""
-    errors = [
-        np.square(mouth_of(video) - mouth_of(truth[: len(video)])).mean()
-        for video, truth in zip(videos, truths, strict=True)
-    ]
-    return psnr(float(np.mean(errors)), 255.0)
-
-
-def through_codec(backend: Backend, crops: U8, model_dir: Path) -> U8:
-    """The codec's round trip: no generated crop can be better."""
-    codec = load_codec(model_dir, backend.spec)
-    with torch.no_grad():
-        decoded = codec.decode(codec.encode(to_tensor(crops)))
-    pictures = ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte()
-    return np.ascontiguousarray(pictures.permute(0, 2, 3, 1).numpy())
-
-
-def picture_scores(
-    backend: Backend, videos: Sequence[U8], takes: Sequence[Take], hop: int, model_dir: Path
-) -> dict[str, float]:
-    """How near the generated mouths come to the rendered ones, in pixels."""
-    truths = [take.truth for take in takes]
-    ceiling = [through_codec(backend, truth, model_dir) for truth in truths]
-    return {
-        "mouth_psnr_db": round(mouth_error(videos, truths), 2),
-        "mouth_psnr_codec_ceiling_db": round(mouth_error(ceiling, truths), 2),
-        "mouth_psnr_source_shown_db": round(mouth_error([t.source for t in takes], truths), 2),
-        "boundary_ratio": round(boundary_ratio(videos, hop), 4),
-        "boundary_ratio_truth": round(boundary_ratio(truths, hop), 4),
-    }
-
-
-def loudness_floor(folder: Path, backend: Backend, takes: Sequence[Take]) -> Scores:
+def loudness_floor(folder: Path, spec: AudioSpec, takes: Sequence[Take]) -> Scores:
     """Scores of a ridge on loudness, the best that a mouth can do without hearing what is said."""
-    spec = backend.spec.audio
     train = read_windows(folder / "train", spec, FLOOR_ROWS)
     rows = np.arange(min(FLOOR_ROWS, len(train.mouth)))
     weights = fit_ridge(features_of(train, rows, loudness), train.mouth.numpy()[rows])
@@ -213,75 +161,123 @@ def loudness_floor(folder: Path, backend: Backend, takes: Sequence[Take]) -> Sco
     return tracked(np.asarray(table @ weights, np.float32), takes)
 
 
-def contact_sheet(path: Path, videos: Sequence[U8], takes: Sequence[Take]) -> None:
-    """A PNG: per take a row of source crops, one of rendered truth and one of generated ones."""
+def chosen_frames(take: Take, frames: int) -> list[int]:
+    """Frames of a take that show its mouth's range: by opening, and the extremes of its shapes."""
+    opening = np.argsort(take.mouth[:frames, 0])
+    quantiles = np.linspace(0, len(opening) - 1, SHEET_COLUMNS // 2).astype(int)
+    return [*opening[quantiles], *take.mouth[:frames, 1:5].argmax(axis=0)]
+
+
+def contact_sheet(path: Path, takes: Sequence[Take], videos: Sequence[Sequence[U8]]) -> None:
+    """A PNG: per take a row of source crops, one of rendered truth and one of each model's."""
     rows = []
-    for video, take in zip(videos, takes, strict=True):
-        opening = np.argsort(take.mouth[: len(video), 0])
-        quantiles = np.linspace(0, len(opening) - 1, SHEET_COLUMNS // 2).astype(int)
-        chosen = [*opening[quantiles], *take.mouth[: len(video), 1:5].argmax(axis=0)]
-        rows += [
-            np.concatenate(list(item[chosen]), axis=1) for item in (take.source, take.truth, video)
-        ]
+    for take, generated in zip(takes, zip(*videos, strict=True), strict=True):
+        chosen = chosen_frames(take, min(len(video) for video in generated))
+        items = (take.source, take.truth, *generated)
+        rows += [np.concatenate(list(item[chosen]), axis=1) for item in items]
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.concatenate(rows)[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
-def evaluate(
-    model_dir: Path, backend_name: str, clips: int, sheet: Path, corpus: Path
-) -> dict[str, Any]:
-    """Every score, ready for JSON."""
-    backend = open_backend(model_dir, backend_name)
-    regressor, hop = load_regressor(), backend.spec.hop_frames
-    store, speech = CropStore.open(corpus / "faces"), SpeechStore(backend.spec.audio)
-    report: dict[str, Any] = {
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Held-out faces and speech, and the judge.
+
+    Attributes:
+        spoken: per split, speech over faces whose true pictures were never rendered.
+        paired: clips whose truth was rendered.
+    """
+
+    judge: MouthRegressor
+    spoken: dict[str, list[Take]]
+    paired: list[Take]
+
+    @classmethod
+    def read(cls, corpus: Path, judge: Path, spec: AudioSpec, clips: int) -> Material:
+        """`clips` takes of every split, and three times as many with truth."""
+        store, speech = (
+            CropStore.open(corpus / "faces"),
+            SpeechStore(spec, corpus / "speech"),
+        )
+        spoken: dict[str, list[Take]] = {
+            split: speech_takes(store, spec, split, clips, corpus / "speech")
+            for split in SPLITS
+            if split != "train"
+        }
+        held = [clip for clip in store.clips("test") if clip.speech][: 3 * clips]
+        return cls(load_regressor(judge), spoken, [paired_take(store, speech, c) for c in held])
+
+
+def scores_of(backend: Backend, material: Material) -> tuple[dict[str, Any], list[U8]]:
+    """All scores of a model, and its videos of the takes with truth."""
+    hop, judge = backend.spec.hop_frames, material.judge
+    scores: dict[str, Any] = {
         "model": backend.spec.name,
-        "unet_sha256": file_digest(model_dir / "unet.safetensors"),
-        "codec_sha256": file_digest(model_dir / CODEC_FILE),
         "backend": backend.name,
         "hop_frames": hop,
         "steps": len(backend.spec.timesteps),
-        "judge_on_rendered_truth": json.loads(REGRESSOR_PATH.with_suffix(".json").read_text()),
-        "frames_a_split": clips * CLIP_FRAMES,
         "held_out": {},
         "held_out_with_wrong_sound": {},
-        "floor_loudness": {},
     }
-    for split in SPLITS:
-        takes = speech_takes(store, backend, split, clips, corpus / "speech")
+    for split, takes in material.spoken.items():
         videos = [generate(backend, take, hop) for take in takes]
-        report["held_out"][split] = judged(regressor, videos, takes)
+        scores["held_out"][split] = judged(judge, videos, takes)
         wrong = with_sound_of(takes)
         astray = [generate(backend, take, hop) for take in wrong]
-        report["held_out_with_wrong_sound"][split] = judged(regressor, astray, wrong)
-        report["floor_loudness"][split] = loudness_floor(corpus / "speech", backend, takes)
-        log.info("%s: %s", split, report["held_out"][split])
-    held = [clip for clip in store.clips("test") if clip.speech][: 3 * clips]
-    paired = [paired_take(store, speech, backend, clip) for clip in held]
-    videos = [generate(backend, take, hop) for take in paired]
-    cut = [shortened(take, len(video)) for take, video in zip(paired, videos, strict=True)]
-    report["pictures"] = picture_scores(backend, videos, cut, hop, model_dir)
-    mouths = np.concatenate([take.mouth for take in cut])
+        scores["held_out_with_wrong_sound"][split] = judged(judge, astray, wrong)
+        log.info("%s, %s: %s", backend.spec.name, split, scores["held_out"][split])
+    videos = [generate(backend, take, hop) for take in material.paired]
+    cut = [shortened(t, len(video)) for t, video in zip(material.paired, videos, strict=True)]
+    sources, truths = [take.source for take in cut], [take.truth for take in cut]
+    scores["pictures"] = picture_scores(videos, sources, truths, hop)
+    scores["with_truth"] = judged(judge, videos, cut)
+    log.info("%s, pictures: %s", backend.spec.name, scores["pictures"])
+    return scores, videos
+
+
+def evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    """The report on a model, ready for JSON, and its contact sheet."""
+    backends = [open_backend(options.model, options.backend)]
+    if options.beside is not None:
+        backends.append(open_backend(options.beside, options.backend))
+    audio = backends[0].spec.audio
+    material = Material.read(options.corpus, options.judge, audio, options.clips)
+    judge = json.loads(options.judge.with_suffix(".json").read_text())
+    report: dict[str, Any] = {
+        "unet_sha256": file_digest(options.model / UNET_FILE),
+        "codec_sha256": file_digest(options.model / CODEC_FILE),
+        "judge_on_rendered_truth": judge,
+        "frames_a_split": options.clips * CLIP_FRAMES,
+    }
+    made = [scores_of(backend, material) for backend in backends]
+    report |= made[0][0]
+    if options.beside is not None:
+        report["beside"] = made[1][0]
+    speech = options.corpus / "speech"
+    report["floor_loudness"] = {
+        split: loudness_floor(speech, audio, takes) for split, takes in material.spoken.items()
+    }
+    mouths = np.concatenate([take.mouth for take in material.paired])
     constant = np.repeat(mouths.mean(axis=0, keepdims=True), len(mouths), axis=0)
-    report["floor_constant"] = tracked(constant, cut)
-    contact_sheet(sheet, videos[:4], cut[:4])
-    log.info("pictures: %s", report["pictures"])
+    report["floor_constant"] = tracked(constant, material.paired)
+    shown = [videos[:SHEET_TAKES] for _, videos in made]
+    contact_sheet(options.out.with_suffix(".png"), material.paired[:SHEET_TAKES], shown)
     return report
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", type=Path, default=Path("engine/bundled/model"))
+    parser.add_argument("--beside", type=Path, help="another model folder, scored on the same")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--clips", type=int, default=8, help="a split")
     parser.add_argument("--corpus", type=Path, default=CORPUS_FOLDER)
+    parser.add_argument("--judge", type=Path, default=REGRESSOR_PATH)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/bundled-quality.json"))
-    args = parser.parse_args()
+    options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
-    sheet = args.out.with_suffix(".png")
-    report = evaluate(args.model, args.backend, args.clips, sheet, args.corpus)
-    args.out.write_text(json.dumps(report, indent=1) + "\n")
+    options.out.write_text(json.dumps(evaluate(options), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -97,10 +97,11 @@ def _scores(scores: dict[str, Any]) -> str:
         lines.append(_row(f"loudness alone: {split}", values))
     lines += [
         "",
-        f"Mouth PSNR {pictures['mouth_psnr_db']} dB (codec's ceiling "
-        f"{pictures['mouth_psnr_codec_ceiling_db']}, source left as it is "
-        f"{pictures['mouth_psnr_source_shown_db']}). Boundary ratio "
-        f"{pictures['boundary_ratio']} (rendered truth {pictures['boundary_ratio_truth']}).",
+        f"Mouth PSNR {pictures['mouth_psnr_db']} dB (source left as it is "
+        f"{pictures['mouth_psnr_source_shown_db']}), skin around it {pictures['skin_psnr_db']} dB "
+        f"({pictures['skin_psnr_source_shown_db']}), sharpness {pictures['sharpness_of_truth']} of "
+        f"the truth's. Boundary ratio {pictures['boundary_ratio']} (rendered truth "
+        f"{pictures['boundary_ratio_truth']}).",
         "",
     ]
     return "\n".join(lines)

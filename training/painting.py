@@ -24,6 +24,8 @@ PICTURE_WEIGHT: Final = 2.0
 MOTION_WEIGHT: Final = 2.0
 COVER_WEIGHT: Final = 0.02  # of covering what lies outside of the mouth's box
 SEEN_WEIGHT: Final = 0.3  # of the features in which a reader of mouths sees a difference
+CODEC_WEIGHT: Final = 0.5  # of the decoder's pictures of true latents: the codec stays one
+CODEC_FRAMES: Final = 6
 
 
 def pixel_weight(mask: Tensor) -> Tensor:
@@ -119,12 +121,14 @@ class Critic:
         covers = (F.softplus(warp.cover) * self.elsewhere).mean()
         few = SourceWarp(warp.motion[shown], warp.cover[shown])
         truth, source = (images.flatten(0, 1)[shown] for images in (batch.pictures, batch.sources))
+        exact = batch.whole.flatten(0, 1)[shown[:CODEC_FRAMES]]
         with torch.autocast("cpu", torch.bfloat16):
-            decoded = self.codec.decode(latents.flatten(0, 1)[shown])
-        picture = covered(few, decoded.float(), source)
+            decoded = self.codec.decode(torch.cat([latents.flatten(0, 1)[shown], exact])).float()
+        picture = covered(few, decoded[: len(shown)], source)
         pixels = picture_loss(picture, truth, self.pixel_weight)
+        trip = picture_loss(decoded[len(shown) :], truth[:CODEC_FRAMES], self.pixel_weight)
         with torch.autocast("cpu", torch.bfloat16):
             seen = self.seen(picture, truth)
         total = drawn + MOTION_WEIGHT * motion + COVER_WEIGHT * covers
-        total = total + PICTURE_WEIGHT * pixels + SEEN_WEIGHT * seen
+        total = total + PICTURE_WEIGHT * pixels + SEEN_WEIGHT * seen + CODEC_WEIGHT * trip
         return Errors(drawn, motion, pixels, seen, total)

@@ -48,7 +48,8 @@ def test_a_critic_finds_no_fault_with_the_true_latents_and_motion(
     batch: Batch, codec: TinyCodec
 ) -> None:
     critic = Critic(codec, SeenDifference(MouthRegressor()))
-    errors = critic(prediction(batch, batch.motion), batch, torch.arange(3))
+    with torch.no_grad():
+        errors = critic(prediction(batch, batch.motion), batch, torch.arange(3))
     assert float(errors.latents) == 0.0 == float(errors.motion)
     assert float(errors.picture) > 0.0 < float(errors.seen)
 
