@@ -1,0 +1,1 @@
+"""People's own videos, made into aligned face clips for fine-tuning."""

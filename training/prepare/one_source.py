@@ -1,0 +1,288 @@
+"""One video through all the stages: from a file to clips and to what was left out of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import MediaError
+from engine.face.align import latentsync_face
+from engine.face.detect import FaceDetector
+from engine.media import F32, FPS, U8
+from engine.spec import FaceSpec
+from training.prepare.align import ClipAligner, face_luma
+from training.prepare.check import SourceInfo, check_source, declared_seconds
+from training.prepare.clip_file import write_clip
+from training.prepare.cut import cut_clips, same_reason, unbroken_runs, with_guard
+from training.prepare.faces import GUARD_FRAMES, FrameFace, follow_faces
+from training.prepare.pictures import GridFrame, grid_frames
+from training.prepare.quality import LOOK_EVERY, QualityJudge
+from training.prepare.report import Finding, Stage
+from training.prepare.settings import Settings
+from training.prepare.shots import find_shots
+from training.prepare.sound import load_sound, speaking_share
+from training.prepare.sources import Source
+from training.prepare.sync import MIN_SPEAKING, SyncJudge, SyncLimits, clip_sound, synchronise
+
+PASSES = 3  # times that a video is decoded
+_WORTH_A_LINE_S = 1.0  # of pictures without sound
+
+Advance = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a process uses for all of its videos."""
+
+    detector: FaceDetector
+    quality: QualityJudge
+    sync: SyncJudge | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRecord:
+    """One clip; a line of `clips.jsonl` but for its split.
+
+    Attributes:
+        file: relative to the folder that is written.
+        offset_frames: by which pictures come after their sound: none is left, see `moved_frames`.
+        moved_frames: that the sound was moved by.
+        start_s: of the source.
+    """
+
+    file: str
+    frames: int
+    offset_frames: int
+    sync_confidence: float
+    quality: float
+    source: str
+    start_s: float
+    moved_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What became of one video.
+
+    Attributes:
+        seconds: of pictures that came in.
+    """
+
+    source: str
+    bytes: int
+    seconds: float
+    clips: tuple[ClipRecord, ...]
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Prepared:
+        data: dict[str, Any] = json.loads(text)
+        return cls(
+            source=data["source"],
+            bytes=data["bytes"],
+            seconds=data["seconds"],
+            clips=tuple(ClipRecord(**clip) for clip in data["clips"]),
+            findings=tuple(Finding(**finding) for finding in data["findings"]),
+        )
+
+
+@dataclass(slots=True)
+class StageClock:
+    """Seconds of work by stage."""
+
+    spent_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent_s[stage] = self.spent_s.get(stage, 0.0) + time.perf_counter() - began
+
+
+def rejected(source: Source, stage: Stage, reason: str) -> Prepared:
+    """A video of which nothing is kept."""
+    seconds = round(declared_seconds(source.path), 3)
+    finding = Finding(source.name, stage, reason, 0.0, seconds)
+    return Prepared(source.name, source.bytes, seconds, (), (finding,))
+
+
+def prepare_source(
+    source: Source,
+    settings: Settings,
+    tools: Tools,
+    folder: Path,
+    clock: StageClock,
+    advance: Advance,
+) -> Prepared:
+    """Writes the clips of one video into `folder`/clips.
+
+    A video that cannot be used is no error: what it returns says why. The same video, settings
+    and tools give the same clips.
+
+    Args:
+        advance: called with seconds of work done, PASSES times the video's length in all.
+
+    Raises:
+        OSError: a clip cannot be written.
+    """
+    try:
+        with clock.of("check"):
+            info = check_source(source.path, settings.shortest_s)
+        work = _Work(source, settings, tools, folder, clock, advance, info)
+        with clock.of("shots"):
+            shots = find_shots(work.frames())
+        with clock.of("resample"):
+            sound = load_sound(source.path, info.origin)
+        with clock.of("faces"):
+            faces = work.follow(shots)
+    except MediaError as error:
+        return rejected(source, "check", str(error))
+    return work.make_clips(shots, faces, sound)
+
+
+class _Work:
+    """The steps of `prepare_source` that need most of what it has."""
+
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        tools: Tools,
+        folder: Path,
+        clock: StageClock,
+        advance: Advance,
+        info: SourceInfo,
+    ) -> None:
+        self._source, self._settings, self._tools = source, settings, tools
+        self._folder, self._clock, self._advance, self._info = folder, clock, advance, info
+        self._face: FaceSpec = latentsync_face(settings.resolution)
+        self._findings: list[Finding] = []
+        self._clips: list[ClipRecord] = []
+
+    def frames(self) -> Iterator[GridFrame]:
+        """The video at 25 frames a second, once more."""
+        for frame in grid_frames(self._source.path, self._info.origin, self._info.frames):
+            yield frame
+            self._advance(1.0 / FPS)
+
+    def follow(self, shots: list[range]) -> list[FrameFace]:
+        smallest = self._settings.smallest_face
+        return follow_faces(self.frames(), shots, self._tools.detector, self._face, smallest)
+
+    def make_clips(self, shots: list[range], faces: list[FrameFace], sound: F32) -> Prepared:
+        self._remark(shots)
+        starts = {shot.start for shot in shots}
+        breaks = [index in starts or face.other for index, face in enumerate(faces)]
+        reasons = with_guard([face.reason for face in faces], GUARD_FRAMES)
+        for stretch, reason in same_reason(reasons):
+            self._leave_out("faces", reason, stretch)
+        clips: list[range] = []
+        for run in unbroken_runs(reasons, breaks):
+            pieces = cut_clips(run, self._settings.shortest_frames, self._settings.longest_frames)
+            if not pieces:
+                self._leave_out("cut", "too short between cuts and gaps", run)
+            clips += pieces
+        self._crop_and_judge(clips, faces, sound)
+        return Prepared(
+            self._source.name,
+            self._source.bytes,
+            round(self._info.picture_seconds, 3),
+            tuple(self._clips),
+            tuple(self._findings),
+        )
+
+    def _remark(self, shots: list[range]) -> None:
+        whole = range(shots[0].start, shots[-1].stop) if shots else range(0)
+        for remark in self._info.remarks():
+            self._find("check", remark, whole, kept=True)
+        if len(shots) > 1:
+            self._find("shots", f"cut into shots: {len(shots)}", whole, kept=True)
+        missing = self._info.picture_seconds - len(whole) / FPS
+        if missing > _WORTH_A_LINE_S:
+            self._findings.append(
+                Finding(
+                    self._source.name,
+                    "resample",
+                    "pictures without sound",
+                    len(whole) / FPS,
+                    round(missing, 3),
+                )
+            )
+
+    def _crop_and_judge(self, clips: list[range], faces: list[FrameFace], sound: F32) -> None:
+        """Reads the video a last time, clip by clip."""
+        pending = iter(clips)
+        clip = next(pending, None)
+        aligner = ClipAligner(self._face, self._settings.resolution)
+        crops: list[U8] = []
+        lumas: list[U8] = []
+        for frame in self.frames():
+            if clip is None:
+                continue
+            if frame.index not in clip:
+                continue
+            points = faces[frame.index].points
+            assert points is not None  # clips are cut from frames that can be used
+            with self._clock.of("align"):
+                picture = frame.picture()
+                crops.append(aligner.crop(picture, points))
+                if (frame.index - clip.start) % LOOK_EVERY == 0:
+                    lumas.append(face_luma(picture, points, self._face))
+            if frame.index == clip.stop - 1:
+                self._judge(clip, np.stack(crops), lumas, sound)
+                clip = next(pending, None)
+                aligner = ClipAligner(self._face, self._settings.resolution)
+                crops, lumas = [], []
+
+    def _judge(self, clip: range, crops: U8, lumas: list[U8], sound: F32) -> None:
+        settings = self._settings
+        if speaking_share(clip_sound(sound, clip)) < MIN_SPEAKING:
+            self._leave_out("sync", "nobody speaks", clip)
+            return
+        with self._clock.of("quality"):
+            quality = self._tools.quality.score(crops[::LOOK_EVERY], lumas)
+        if quality < settings.min_quality:
+            self._leave_out("quality", f"poor pictures: quality {quality:.0f}", clip)
+            return
+        with self._clock.of("sync"):
+            limits = SyncLimits(settings.min_confidence, settings.max_offset_frames)
+            synced = synchronise(crops, sound, clip, self._tools.sync, limits)
+        if isinstance(synced, str):
+            self._leave_out("sync", synced, clip)
+            return
+        if synced.moved_frames:
+            self._find("sync", f"sound moved: by {synced.moved_frames} frames", clip, kept=True)
+        name = f"clips/{self._source.key}-{len(self._clips):04d}.mp4"
+        with self._clock.of("write"):
+            write_clip(self._folder / name, crops, synced.samples)
+        self._clips.append(
+            ClipRecord(
+                file=name,
+                frames=len(clip),
+                offset_frames=0,
+                sync_confidence=round(synced.confidence, 4),
+                quality=round(quality, 1),
+                source=self._source.name,
+                start_s=clip.start / FPS,
+                moved_frames=synced.moved_frames,
+            )
+        )
+
+    def _leave_out(self, stage: Stage, reason: str, frames: range) -> None:
+        self._find(stage, reason, frames, kept=False)
+
+    def _find(self, stage: Stage, reason: str, frames: range, *, kept: bool) -> None:
+        start, seconds = frames.start / FPS, len(frames) / FPS
+        self._findings.append(Finding(self._source.name, stage, reason, start, seconds, kept))
