@@ -43,7 +43,8 @@ def blurred(sigma: float) -> U8:
 def compressed(quality: int) -> U8:
     bgr = np.ascontiguousarray(portrait_rgb()[..., ::-1])
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+    shown = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return np.asarray(cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def noisy(deviation: float) -> U8:
