@@ -53,7 +53,7 @@ def noisy(deviation: float) -> U8:
 
 
 def lit(gain: float) -> U8:
-    return np.clip(portrait_rgb() * gain, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(portrait_rgb() * gain, 0, 255), np.uint8)
 
 
 def test_a_good_photograph_passes_easily() -> None:
