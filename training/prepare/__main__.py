@@ -17,9 +17,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from engine.errors import LipwireError
+from engine.errors import ConfigError, LipwireError
 from engine.face.detect import has_insightface
 from training.prepare.check import declared_seconds
+from training.prepare.judges import JudgePlan
 from training.prepare.listing import HyperIqa, make_listing, print_summary
 from training.prepare.one_source import PASSES, Prepared
 from training.prepare.quality import MIN_QUALITY
@@ -28,6 +29,7 @@ from training.prepare.settings import Settings
 from training.prepare.sources import Source, find_sources, split_people
 from training.prepare.sync import MAX_OFFSET_FRAMES
 from training.prepare.tools import ToolPlan
+from training.sync_network import WEIGHTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,13 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _prepare(options: argparse.Namespace, console: Console) -> None:
     hyperiqa = None if options.hyperiqa is None else HyperIqa.read(options.hyperiqa)
     sources = find_sources(options.videos)
-    tools = ToolPlan(options.models)
+    judge = judge_plan(options.sync)
     settings = Settings(
         resolution=options.resolution,
         shortest_s=options.shortest,
         longest_s=options.longest,
         smallest_face=options.smallest_face or options.resolution / 2,
         detector="insightface" if options.models and has_insightface(options.models) else "cascade",
+        sync="none" if judge is None else judge.name,
+        min_confidence=_min_confidence(judge, options.min_confidence),
         max_offset_frames=options.max_offset,
         min_quality=options.min_quality,
     )
@@ -61,7 +65,8 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
     todo = [source for source in sources if read_record(options.out, source) is None]
     if len(todo) < len(sources):
         console.print(f"{len(sources) - len(todo)} of {len(sources)} videos were done before")
-    spent = _run(todo, Job(settings, tools, options.out), options.processes, console)
+    job = Job(settings, ToolPlan(options.models, judge), options.out)
+    spent = _run(todo, job, options.processes, console)
     prepared = [_record(options.out, source) for source in sources]
     people = {source.person for source, one in zip(sources, prepared, strict=True) if one.clips}
     by_person = split_people(people, options.validation, options.seed)
@@ -69,6 +74,25 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
     listing = make_listing(prepared, splits, hyperiqa)
     listing.write(options.out)
     print_summary(listing, spent, console)
+
+
+def judge_plan(asked: str) -> JudgePlan | None:
+    """The judge that `--sync` asks for."""
+    if asked == "none":
+        return None
+    return JudgePlan(WEIGHTS if asked == "expert" else Path(asked))
+
+
+def _min_confidence(judge: JudgePlan | None, asked: float | None) -> float:
+    if judge is None:
+        return 0.0
+    least = judge.min_confidence if asked is None else asked
+    if least is None:
+        raise ConfigError(
+            "expected --min-confidence with the published network: prepare some videos with 0 "
+            "first, the summary shows what confidences it gives"
+        )
+    return least
 
 
 def _record(folder: Path, source: Source) -> Prepared:
@@ -108,6 +132,13 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         help="pixels of the video that a face's crop must take (half the resolution)",
     )
+    parser.add_argument(
+        "--sync",
+        default="expert",
+        metavar="JUDGE",
+        help="expert (the default), an expert's folder, stable_syncnet.pt, or none",
+    )
+    parser.add_argument("--min-confidence", type=float, help="of sync (the judge's own limit)")
     parser.add_argument(
         "--max-offset", type=int, default=MAX_OFFSET_FRAMES, help="frames that sound may be off (6)"
     )

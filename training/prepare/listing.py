@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -121,6 +122,10 @@ def print_summary(listing: Listing, spent_s: Mapping[str, float], console: Conso
         f"out  {minutes(listing.kept_s)} in {count} clips "
         f"({minutes(by_split['train'])} train, {minutes(by_split['validation'])} validation)"
     )
+    found = [clip.sync_confidence for clip, _ in listing.clips if clip.sync_confidence > 0]
+    if found:
+        low, middle, high = np.percentile(found, (10, 50, 90))
+        console.print(f"sync confidence {low:.3g}, {middle:.3g}, {high:.3g} (10th, 50th, 90th %)")
     table = Table("stage", "left out", "parts", "why", box=None, pad_edge=False)
     for total in stage_totals(listing.findings):
         table.add_row(total.stage, minutes(total.seconds), str(total.parts), worst_reasons(total))

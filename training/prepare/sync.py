@@ -2,7 +2,7 @@
 
 Facts of LatentSync's own preparation (github.com/bytedance/LatentSync, README and `preprocess/`):
 confidence of at least 3 by SyncNet, and an offset of at most 6 frames, which is then taken out.
-Confidences of other networks lie on other scales, so every judge brings its own limit.
+Confidences of other networks lie on other scales: every judge has a limit of its own.
 """
 
 from __future__ import annotations
@@ -33,18 +33,7 @@ class SyncVerdict:
 
 
 class SyncJudge(Protocol):
-    """Tells how well mouths fit sound.
-
-    Attributes:
-        name: of the judge and its weights, for the record: other weights, other clips.
-        min_confidence: below which a clip should not be learnt from.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def min_confidence(self) -> float: ...
+    """Tells how well mouths fit sound."""
 
     def judge(self, crops: U8, samples: F32) -> SyncVerdict | None:
         """The verdict; None: the clip is too short for one.

@@ -22,7 +22,7 @@ from training.prepare.settings import Settings
 from training.prepare.sources import find_sources
 from training.prepare.tools import ToolPlan
 
-SMALL = ["--resolution", "64", "--shortest", "1", "--longest", "2"]
+SMALL = ["--resolution", "64", "--shortest", "1", "--longest", "2", "--sync", "none"]
 DEADLINE_S = 60.0
 
 

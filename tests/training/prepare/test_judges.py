@@ -1,0 +1,80 @@
+"""Judges of sync: which one is asked for, and that the expert's offsets have the right sign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import ConfigError
+from engine.media import F32, FRAME_SAMPLES, U8
+from training.prepare.__main__ import judge_plan
+from training.prepare.judges import EXPERT_MIN_CONFIDENCE, ExpertJudge, JudgePlan
+from training.prepare.sync import MARGIN_FRAMES, clip_sound
+from training.sync_network import WEIGHTS_FILE
+
+WINDOW = 6
+
+
+class LightIsLoud:
+    """An expert for which windows of bright pictures belong to windows of loud sound."""
+
+    def __init__(self, frames_heard: int) -> None:
+        self._frames = frames_heard
+
+    def see(self, views: U8) -> F32:
+        return _windows(views.reshape(len(views), -1).mean(axis=1))
+
+    def hear(self, rows: F32) -> F32:
+        return _windows(rows.reshape(self._frames, -1).mean(axis=1))
+
+
+def _windows(values: F32) -> F32:
+    """[n - WINDOW + 1, WINDOW] of unit length, each around its mean."""
+    windows = np.lib.stride_tricks.sliding_window_view(values, WINDOW).astype(np.float64)
+    centred = windows - windows.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(centred, axis=1, keepdims=True) + 1e-9
+    return np.asarray(centred / length, np.float32)
+
+
+@pytest.mark.parametrize("late_frames", [-5, 0, 4])
+def test_the_experts_offset_moves_sound_back_to_its_pictures(late_frames: int) -> None:
+    rng = np.random.default_rng(0)
+    pattern = rng.integers(0, 2, 120)
+    clip = range(30, 90)
+    crops = np.repeat(pattern[30:90, None], 64 * 64 * 3, axis=1).reshape(60, 64, 64, 3)
+    loudness = np.repeat(np.roll(pattern, late_frames) * 0.3 + 0.003, FRAME_SAMPLES)
+    sound = (loudness * rng.standard_normal(len(loudness))).astype(np.float32)
+    judge = ExpertJudge(LightIsLoud(len(clip) + 2 * MARGIN_FRAMES))  # type: ignore[arg-type]
+    bright = (200 * crops).astype(np.uint8)
+    verdict = judge.judge(bright, clip_sound(sound, clip, margin=MARGIN_FRAMES))
+    assert verdict is not None
+    assert verdict.offset_frames == -late_frames
+    moved = clip_sound(sound, clip, verdict.offset_frames, MARGIN_FRAMES)
+    again = judge.judge(bright, moved)
+    assert again is not None
+    assert again.offset_frames == 0
+
+
+def test_a_judge_is_named_by_its_weights(tmp_path: Path) -> None:
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"weights")
+    expert, published = JudgePlan(tmp_path), JudgePlan(tmp_path / WEIGHTS_FILE)
+    assert expert.name.startswith("expert ")
+    assert published.name.startswith("published ")
+    assert expert.name.split()[1] == published.name.split()[1]
+    assert (expert.min_confidence, published.min_confidence) == (EXPERT_MIN_CONFIDENCE, None)
+    before = expert.name
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"other weights")
+    assert expert.name != before
+
+
+def test_weights_that_are_not_there_are_missed_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a sync network's weights"):
+        _ = JudgePlan(tmp_path / "absent.pt").name
+
+
+def test_a_judge_is_asked_for_by_name_or_place(tmp_path: Path) -> None:
+    assert judge_plan("none") is None
+    plan = judge_plan(str(tmp_path))
+    assert plan is not None and plan.path == tmp_path
