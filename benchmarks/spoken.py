@@ -11,9 +11,9 @@ import numpy as np
 
 from engine.media import F32, SAMPLE_RATE_HZ
 from training.speech.augment import level_speech, noise, reverberate
-from training.speech.corpus import speak
-from training.speech.engines import Delivery, Voice
+from training.speech.engines import speak
 from training.speech.sentences import sentence
+from training.speech.utterance import Delivery, Voice
 
 # Voice and level in dB against the usual -23 dBFS.
 SPEAKERS: Final = (

@@ -1,16 +1,17 @@
 """Pretrains the bundled audio encoder to tell what the mouth does.
 
-    python -m training.audio_encoder --speech CORPUS --out DIR --minutes 20
+    python -m training.audio_encoder --speech CORPUS --out DIR --steps 7000
 
 The encoder sees the window of one video frame, as the engine will feed it
 (`engine.spec.AudioSpec`), and a linear head on its last state predicts the
-seven mouth parameters of that frame. Level, formants, microphone and noise are
-varied on the log-mel itself, anew for every batch. The denoiser then starts
-from an encoder that already knows sound from mouth.
+seven mouth parameters of that frame. Level, formants, microphone, bandwidth and
+noise are varied on the log-mel itself, anew for every batch. The denoiser then
+starts from an encoder that already knows sound from mouth.
 
 Writes `audio_encoder.safetensors` (keys of `engine.models.whisper`),
-`audio_head.safetensors` and `audio_encoder.json` (spec and scores), and a
-checkpoint to resume from.
+`audio_head.safetensors` and `audio_encoder.json` (spec, loss curve and scores),
+and a checkpoint with which a run that was killed goes on as if it had not been:
+its length is counted in steps, and `--minutes` only stops early.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.media import F32, FRAME_SAMPLES, STEP_SAMPLES
@@ -51,7 +52,9 @@ WARMUP_STEPS: Final = 100
 _PARAMETER_WEIGHTS: Final = (3.0, 1.0, 2.0, 2.0, 1.5, 1.0, 0.7)
 _CLOSED_WEIGHT: Final = 2.0  # rows in which the lips are shut count this much more for closure
 _EMA_DECAY: Final = 0.995
-_CHECKPOINT_EVERY_S: Final = 210.0
+CHECKPOINT_STEPS: Final = 100
+_SCORE_STEPS: Final = 1000
+_CURVE_STEPS: Final = 50  # that one point of the noted loss curve averages
 _HELD_OUT_FRAMES: Final = 4000  # of every split, while training
 
 
@@ -167,6 +170,10 @@ def vary(power: Tensor, random: torch.Generator) -> Tensor:
         math.pi * (ramp * uniform(0.5, 2.5) + uniform(0, 2))
     )
     power = power + curve + uniform(-1.0, 1.0)
+    # A quarter heard through a narrow band, as telephones and low bit rates leave it.
+    bin_number = torch.arange(bins)[None, :, None]
+    edge = torch.where(uniform(0, 1) < 0.25, uniform(0.55, 0.95) * bins, torch.tensor(float(bins)))
+    power = power - 0.5 * (bin_number - edge).clamp(0, 8)
     hiss = uniform(-4.5, -1.5) + uniform(-1.0, 1.0) * ramp
     wobble = 0.25 * torch.randn(power.shape, generator=random)
     noise = torch.where(uniform(0, 1) < 0.5, hiss + wobble, torch.tensor(-10.0))
@@ -192,29 +199,55 @@ def predict(reader: MouthReader, windows: Windows) -> F32:
     return torch.cat(rows).numpy()
 
 
-class Trainer:
-    """The reader, its optimiser and averaged weights, and the time spent."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What decides every step of a run.
 
-    def __init__(self, spec: AudioSpec, seed: int) -> None:
-        torch.manual_seed(seed)
+    Attributes:
+        steps: length of the run and of its learning-rate schedule.
+        start_from: encoder weights to begin with, as `save` writes them.
+    """
+
+    steps: int
+    seed: int = 1
+    peak_rate: float = PEAK_RATE
+    batch: int = BATCH
+    start_from: Path | None = None
+
+
+class Trainer:
+    """The reader, its optimiser and averaged weights, and the losses so far."""
+
+    def __init__(self, spec: AudioSpec, plan: Plan) -> None:
+        torch.manual_seed(plan.seed)
+        self.plan = plan
         self.reader = MouthReader(spec)
+        if plan.start_from is not None:
+            self.reader.encoder.load_state_dict(load_file(plan.start_from))
         self.average = MouthReader(spec)
         self.average.load_state_dict(self.reader.state_dict())
         self.optimizer = torch.optim.AdamW(
-            self.reader.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02
+            self.reader.parameters(), lr=plan.peak_rate, betas=(0.9, 0.98), weight_decay=0.02
         )
-        self.random = torch.Generator().manual_seed(seed)
-        self.step = 0
-        self.spent_s = 0.0
+        self.random = torch.Generator().manual_seed(plan.seed)
+        self.losses: list[float] = []
 
-    def learn(self, windows: Windows, progress: float) -> float:
-        """The loss of one step; `progress` 0..1 sets the learning rate."""
+    @property
+    def step(self) -> int:
+        return len(self.losses)
+
+    def _rate(self) -> float:
         warm = min(1.0, (self.step + 1) / WARMUP_STEPS)
-        rate = PEAK_RATE * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+        progress = min(self.step / self.plan.steps, 1.0)
+        return self.plan.peak_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def learn(self, windows: Windows) -> float:
+        """The loss of one step."""
+        rate = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         spec = self.reader.spec
-        frames = torch.randint(len(windows.mouth), (BATCH,), generator=self.random)
+        frames = torch.randint(len(windows.mouth), (self.plan.batch,), generator=self.random)
         power = vary(windows.batch(frames, spec.mel_frames), self.random)
         with torch.autocast("cpu", torch.bfloat16):
             predicted = self.reader.history(to_log_mel(power, spec.log_floor)).float()
@@ -225,21 +258,21 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.reader.parameters(), 1.0)
         self.optimizer.step()
-        self.step += 1
+        self.losses.append(float(loss.detach()))
         decay = min(_EMA_DECAY, self.step / (self.step + 20))
         with torch.no_grad():
             for kept, new in zip(self.average.parameters(), self.reader.parameters(), strict=True):
                 kept.lerp_(new, 1 - decay)
-        return float(loss.detach())
+        return self.losses[-1]
 
     def state(self) -> dict[str, Any]:
+        """All that the next step depends on, but for the corpus and the plan."""
         return {
             "reader": self.reader.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": self.random.get_state(),
-            "step": self.step,
-            "spent_s": self.spent_s,
+            "losses": self.losses,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -247,8 +280,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.random.set_state(state["random"])
-        self.step = state["step"]
-        self.spent_s = state["spent_s"]
+        self.losses = list(state["losses"])
 
 
 def save(trainer: Trainer, scores: dict[str, Any], out: Path) -> None:
@@ -261,7 +293,7 @@ def save(trainer: Trainer, scores: dict[str, Any], out: Path) -> None:
         "audio": dataclasses.asdict(reader.spec),
         "head": "mouth = weight @ flatten(last state of the 10 steps, [10 * width]) + bias",
         "steps": trainer.step,
-        "seconds": round(trainer.spent_s),
+        "losses": [round(float(np.mean(part)), 5) for part in _chunks(trainer.losses)],
         "scores": scores,
     }
     (out / "audio_encoder.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
@@ -275,49 +307,81 @@ def evaluate(reader: MouthReader, splits: dict[str, Windows]) -> dict[str, Any]:
     }
 
 
-def train(speech: Path, out: Path, minutes: float, seed: int) -> None:
-    """Trains for `minutes` of wall clock in all, resuming where `out` stands."""
+def _chunks(losses: list[float]) -> list[list[float]]:
+    return [losses[first : first + _CURVE_STEPS] for first in range(0, len(losses), _CURVE_STEPS)]
+
+
+def write_checkpoint(trainer: Trainer, path: Path) -> None:
+    """The trainer's state in `path`, whole or not at all."""
+    partial = path.with_suffix(".part")
+    torch.save(trainer.state(), partial)
+    partial.replace(path)
+
+
+def train(
+    speech: Path,
+    out: Path,
+    plan: Plan,
+    spec: AudioSpec = BUNDLED_AUDIO,
+    minutes: float = math.inf,
+    checkpoint_steps: int = CHECKPOINT_STEPS,
+) -> list[float]:
+    """The loss of every step of `plan`, those before a resume among them.
+
+    Args:
+        minutes: of wall clock, after which this run stops with a checkpoint.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    spec = BUNDLED_AUDIO
     windows = read_windows(speech / "train", spec)
     held_out = {
-        folder.name: read_windows(folder, spec, _HELD_OUT_FRAMES)
-        for folder in sorted(speech.iterdir())
-        if folder.is_dir() and folder.name != "train"
+        path.parent.name: read_windows(path.parent, spec, _HELD_OUT_FRAMES)
+        for path in sorted(speech.glob("*/clips.json"))
+        if path.parent.name != "train"
     }
-    log.info("%d frames to train on", len(windows.mouth))
-    trainer = Trainer(spec, seed)
+    trainer = Trainer(spec, plan)
     checkpoint = out / "audio_encoder.checkpoint.pt"
     if checkpoint.is_file():
         trainer.load(torch.load(checkpoint, weights_only=True))
-    budget_s = minutes * 60
-    mean_loss = 0.0
-    saved_s = trainer.spent_s
-    while trainer.spent_s < budget_s:
-        began = time.monotonic()
-        loss = trainer.learn(windows, trainer.spent_s / budget_s)
-        trainer.spent_s += time.monotonic() - began
-        mean_loss += (loss - mean_loss) / min(trainer.step, 50)
-        if trainer.step % 50 == 0:
-            log.info("step %d %.0f s loss %.4f", trainer.step, trainer.spent_s, mean_loss)
-        if trainer.spent_s - saved_s > _CHECKPOINT_EVERY_S or trainer.spent_s >= budget_s:
-            saved_s = trainer.spent_s
-            torch.save(trainer.state(), checkpoint)
+    log.info("%d frames, at step %d of %d", len(windows.mouth), trainer.step, plan.steps)
+    began = time.monotonic()
+    while trainer.step < plan.steps:
+        trainer.learn(windows)
+        finished = trainer.step == plan.steps
+        late = time.monotonic() - began > 60 * minutes
+        if trainer.step % checkpoint_steps == 0 or finished or late:
+            write_checkpoint(trainer, checkpoint)
+            recent = float(np.mean(trainer.losses[-checkpoint_steps:]))
+            log.info("step %d loss %.4f", trainer.step, recent)
+        if trainer.step % _SCORE_STEPS == 0 or finished or late:
             scores = evaluate(trainer.average, held_out)
             save(trainer, scores, out)
             for name, score in scores.items():
                 log.info("%s %s", name, json.dumps(score))
+        if late:
+            break
+    return trainer.losses
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Pretrain the audio encoder on mouth tracks.")
     parser.add_argument("--speech", type=Path, required=True, help="corpus folder")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--steps", type=int, default=7000)
+    parser.add_argument("--peak-rate", type=float, default=PEAK_RATE)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--start-from", type=Path, help="encoder weights to begin with")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop early, to resume")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(arguments.speech, arguments.out, arguments.minutes, arguments.seed)
+    plan = Plan(
+        arguments.steps,
+        arguments.seed,
+        arguments.peak_rate,
+        arguments.batch,
+        arguments.start_from,
+    )
+    train(arguments.speech, arguments.out, plan, minutes=arguments.minutes)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ import numpy as np
 from benchmarks.quality.material import PATH, TAKE_FRAMES
 from engine.media import FRAME_SAMPLES
 from training.speech.augment import level_speech
-from training.speech.corpus import join_utterances, speak
-from training.speech.engines import Delivery, Voice
+from training.speech.clips import join_utterances
+from training.speech.engines import speak
+from training.speech.utterance import Delivery, Voice
 from training.speech.visemes import mouth_track
 
 # Voices that training holds out (`training.speech.voices`) and sentences of no grammar.
@@ -56,7 +57,7 @@ def write_speeches(path: Path = PATH) -> None:
     stored: dict[str, Any] = {}
     for index, (voice, delivery, lines) in enumerate(SCRIPTS):
         spoken = speak([text for text, _ in lines], voice, delivery)
-        joined = join_utterances(spoken, [0.5, *(pause for _, pause in lines)], voice.engine)
+        joined = join_utterances(spoken, [0.5, *(pause for _, pause in lines)])
         missing = TAKE_FRAMES - joined.frames
         if missing < 10:  # the loop's join is silent, with a resting mouth on both sides
             raise ValueError(f"expected at most {TAKE_FRAMES - 10} frames, got {joined.frames}")

@@ -16,6 +16,7 @@ from engine.models.whisper import WhisperEncoder
 from engine.spec import AudioSpec
 from training.audio_encoder import (
     MouthReader,
+    Plan,
     Trainer,
     Windows,
     mouth_loss,
@@ -23,10 +24,12 @@ from training.audio_encoder import (
     read_windows,
     save,
     to_log_mel,
+    train,
     vary,
 )
 from training.mouth import CLOSURE
-from training.speech.corpus import Clip, write_split
+from training.speech.clips import Clip
+from training.speech.corpus import write_clips
 from training.speech.features import log_power
 
 SPEC = AudioSpec(n_mels=80, width=16, layers=1, heads=2, positions=14, log_floor=-5.0)
@@ -43,7 +46,7 @@ def clip(frames: int, seed: int) -> Clip:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_split(tmp_path / "train", [clip(n, seed) for seed, n in enumerate(CLIP_FRAMES)])
+    write_clips(tmp_path / "train", [clip(n, seed) for seed, n in enumerate(CLIP_FRAMES)])
     return tmp_path
 
 
@@ -113,16 +116,46 @@ def test_shut_lips_count_more() -> None:
     assert mouth_loss(missed, shut) > mouth_loss(called, open_lips)
 
 
-def test_training_learns_saves_and_resumes(windows: Windows, tmp_path: Path) -> None:
-    trainer = Trainer(SPEC, seed=3)
-    losses = [trainer.learn(windows, 0.0) for _ in range(25)]
+def test_training_learns_and_saves(windows: Windows, tmp_path: Path) -> None:
+    trainer = Trainer(SPEC, Plan(steps=1000, seed=3))
+    losses = [trainer.learn(windows) for _ in range(25)]
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
-    resumed = Trainer(SPEC, seed=9)
-    resumed.load(trainer.state())
-    assert resumed.learn(windows, 0.5) == pytest.approx(trainer.learn(windows, 0.5), rel=1e-3)
     save(trainer, {"none": {}}, tmp_path)
     encoder = WhisperEncoder(SPEC)
     encoder.load_state_dict(load_file(tmp_path / "audio_encoder.safetensors"))
     note = json.loads((tmp_path / "audio_encoder.json").read_text(encoding="utf-8"))
     assert AudioSpec(**note["audio"]) == SPEC
+    assert note["losses"] == [pytest.approx(np.mean(losses), abs=1e-5)]
     assert predict(trainer.average, windows).shape == (sum(CLIP_FRAMES), 7)
+    second = Trainer(SPEC, Plan(10, start_from=tmp_path / "audio_encoder.safetensors"))
+    torch.testing.assert_close(
+        second.reader.encoder.state_dict(), trainer.average.encoder.state_dict()
+    )
+
+
+def test_a_killed_run_goes_on_step_for_step(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(steps=7, batch=16)
+    whole = train(folder, tmp_path / "whole", plan, SPEC, checkpoint_steps=3)
+    learn = Trainer.learn
+
+    def die_at_five(trainer: Trainer, windows: Windows) -> float:
+        if trainer.step == 5:
+            raise KeyboardInterrupt
+        return learn(trainer, windows)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Trainer, "learn", die_at_five)
+        train(folder, tmp_path / "cut", plan, SPEC, checkpoint_steps=3)
+    (tmp_path / "cut" / "audio_encoder.checkpoint.part").write_bytes(b"half written")
+    assert train(folder, tmp_path / "cut", plan, SPEC, checkpoint_steps=3) == whole
+    ends = [load_file(tmp_path / run / "audio_encoder.safetensors") for run in ("whole", "cut")]
+    for key, weights in ends[0].items():
+        torch.testing.assert_close(ends[1][key], weights, rtol=0, atol=0)
+
+
+def test_minutes_stop_a_run_where_it_can_be_taken_up(folder: Path, tmp_path: Path) -> None:
+    plan = Plan(steps=4, batch=16)
+    assert len(train(folder, tmp_path / "out", plan, SPEC, minutes=0.0)) == 1
+    assert len(train(folder, tmp_path / "out", plan, SPEC)) == 4

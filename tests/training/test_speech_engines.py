@@ -2,50 +2,65 @@
 
 from __future__ import annotations
 
-import ctypes
-import json
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from engine.media import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from training.mouth import CLOSURE, OPENING
-from training.speech.corpus import rest_clip, speak, write_corpus
+from training.speech.clips import rest_clip
 from training.speech.demo import SCRIPTS, demo_speech
-from training.speech.engines import (
+from training.speech.engines import missing, require, speak
+from training.speech.festival import FESTIVAL_VOICES
+from training.speech.phone_sets import PHONES, STOPS
+from training.speech.phonemes import visemes_of
+from training.speech.sentences import babble
+from training.speech.utterance import (
     Delivery,
     Phone,
     SpeechEngineError,
+    Utterance,
     Voice,
     scale_time,
-    speak_festival,
-    speak_flite,
 )
-from training.speech.espeak_worker import ESPEAK_LIBRARY
-from training.speech.visemes import gestures_of
+from training.speech.visemes import VISEMES, gestures_of
+from training.speech.voices import voices_needed
 
-
-def has_espeak() -> bool:
-    try:
-        ctypes.CDLL(ESPEAK_LIBRARY)
-    except OSError:
-        return False
-    return True
-
-
-needs_espeak = pytest.mark.skipif(not has_espeak(), reason=f"needs {ESPEAK_LIBRARY}")
-needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite")
-needs_festival = pytest.mark.skipif(
-    shutil.which("festival") is None, reason="needs festival with festvox-us-slt-hts"
+ESPEAK = Voice("espeak", "en-us", "en")
+FLITE = Voice("flite", "slt", "en")
+OPENJTALK = Voice("openjtalk", "mei_normal", "ja")
+# A sentence with stops of the lips for every voice that is not espeak's.
+LIPS_IN = {
+    "en": "A paper map apart.",
+    "fi": "papu apu lupa kapu",
+    "ru": "папа копает лапа опера",
+    "cs": "papa kopat lapa opera",
+    "ca": "papa copa capa opera",
+    "hi": "पापा कपड़ा पाप आप का",
+    "mr": "पापा कपडा पाप आपण",
+    "te": "పాప కాపు పాప",
+    "it": "papà capo lapa opera",
+    "ja": "パパがラッパを買ってコップを置く",
+}
+RECORDED_VOICES = (
+    FLITE,
+    OPENJTALK,
+    *(Voice("festival", name, known.language) for name, known in FESTIVAL_VOICES.items()),
 )
+
+needs_espeak = pytest.mark.skipif(missing(ESPEAK) is not None, reason="needs espeak-ng")
+needs_flite = pytest.mark.skipif(missing(FLITE) is not None, reason="needs flite")
+
+
+def need(voice: Voice) -> None:
+    if (package := missing(voice)) is not None:
+        pytest.skip(f"needs {package}")
 
 
 def test_time_scaling_moves_the_phones_with_the_sound() -> None:
     samples = np.zeros(22050, np.float32)
     samples[11025:] = 0.5
-    scaled = scale_time(samples, [Phone("a", 0.5, 1.0)], 22050, 1.25)
+    spoken = Utterance(samples, (Phone("a", 0.5, 1.0),), "ipa")
+    scaled = scale_time(spoken, 22050, 1.25)
     onset = int(np.argmax(scaled.samples > 0.25)) / SAMPLE_RATE_HZ
     assert len(scaled.samples) == pytest.approx(SAMPLE_RATE_HZ / 1.25, abs=4)
     assert scaled.phones[0].start_s == pytest.approx(0.4, abs=0.001)
@@ -67,7 +82,7 @@ def test_espeak_says_when_the_lips_close(name: str, text: str, closures: int) ->
     assert starts == sorted(starts)
     assert spoken.phones[-1].end_s <= len(spoken.samples) / SAMPLE_RATE_HZ + 0.01
     assert np.abs(spoken.samples).max() > 0.1
-    held = [gesture for gesture in gestures_of("espeak", spoken) if gesture.viseme == "lips"]
+    held = [gesture for gesture in gestures_of(spoken) if gesture.viseme == "lips"]
     assert len(held) == closures
 
 
@@ -79,16 +94,16 @@ def test_espeak_refuses_a_voice_that_it_has_not() -> None:
 
 @needs_flite
 def test_flite_and_its_phones_agree_on_the_length() -> None:
-    spoken = speak_flite("My mother.", Voice("flite", "rms", "en"), Delivery(vocal_tract=1.1))
+    (spoken,) = speak(["My mother."], Voice("flite", "rms", "en"), Delivery(vocal_tract=1.1))
     assert [phone.symbol for phone in spoken.phones[1:4]] == ["m", "ay", "m"]
     length = len(spoken.samples) / SAMPLE_RATE_HZ
     assert spoken.phones[-1].end_s == pytest.approx(length, abs=0.1)
 
 
-@needs_festival
 def test_festival_speaks_many_texts_in_one_run() -> None:
     voice = Voice("festival", "cmu_us_slt_arctic_hts", "en")
-    spoken = speak_festival(["Big map.", "Two boys."], voice, Delivery())
+    need(voice)
+    spoken = speak(["Big map.", "Two boys."], voice, Delivery())
     symbols = [[phone.symbol for phone in one.phones if phone.symbol] for one in spoken]
     assert symbols == [["b", "ih", "g", "m", "ae", "p"], ["t", "uw", "b", "oy", "z"]]
 
@@ -113,19 +128,56 @@ def test_rest_clips_keep_the_mouth_at_rest() -> None:
         assert not clip.mouth.any()
 
 
-@needs_espeak
-@needs_flite
-@needs_festival
-def test_a_corpus_repeats_with_its_seed(tmp_path: Path) -> None:
-    for folder in ("one", "two"):
-        write_corpus(tmp_path / folder, minutes=0.6, seed=11)
-    for split in ("train", "sentences", "voices", "language", "engine"):
-        one, two = tmp_path / "one" / split, tmp_path / "two" / split
-        audio, mouth = np.load(one / "audio.npy"), np.load(one / "mouth.npy")
-        assert audio.dtype == np.int16
-        assert len(audio) == FRAME_SAMPLES * len(mouth)
-        np.testing.assert_array_equal(audio, np.load(two / "audio.npy"))
-        np.testing.assert_array_equal(mouth, np.load(two / "mouth.npy"))
-        clips = json.loads((one / "clips.json").read_text(encoding="utf-8"))
-        assert clips[0]["start"] == 0
-        assert clips[-1]["start"] + clips[-1]["frames"] == len(mouth)
+def test_japanese_phones_last_as_long_as_the_sentence() -> None:
+    need(OPENJTALK)
+    (spoken,) = speak(["はっぱがさんまい"], OPENJTALK, Delivery(vocal_tract=1.1))
+    symbols = [phone.symbol for phone in spoken.phones]
+    assert symbols[1:6] == ["h", "a", "p", "a", "g"]  # the held stop is one with its p
+    assert symbols[7:10] == ["s", "a", "m"]  # and the nasal before an m is one
+    assert spoken.phones[-1].end_s == pytest.approx(len(spoken.samples) / SAMPLE_RATE_HZ, abs=1e-3)
+
+
+@pytest.mark.parametrize("voice", RECORDED_VOICES, ids=lambda voice: str(voice.name))
+def test_sound_comes_back_where_the_lips_part(voice: Voice) -> None:
+    need(voice)
+    (spoken,) = speak([LIPS_IN[voice.language]], voice, Delivery())
+    hop = SAMPLE_RATE_HZ // 200
+    level = np.abs(spoken.samples[: len(spoken.samples) // hop * hop]).reshape(-1, hop).max(axis=1)
+    held = [
+        gesture.hold_s
+        for phone, gesture in zip(spoken.phones, gestures_of(spoken), strict=False)
+        if gesture.viseme == "lips" and gesture.hold_s and gesture.start_s > 0.3
+    ]
+    louder = []
+    for _, end_s in held:
+        before = level[int((end_s - 0.035) * 200) : int((end_s - 0.015) * 200)].mean()
+        after = level[int((end_s + 0.005) * 200) : int((end_s + 0.035) * 200)].mean()
+        louder.append(after / before)
+    assert len(held) >= 2
+    assert np.median(louder) > 3
+
+
+@pytest.mark.parametrize("voice", [ESPEAK, *RECORDED_VOICES], ids=lambda voice: str(voice.name))
+def test_every_phone_of_babble_has_a_viseme(voice: Voice) -> None:
+    need(voice)
+    texts = [babble(voice.language, np.random.default_rng(seed)) for seed in range(3)]
+    for spoken in speak(texts, voice, Delivery()):
+        assert all(set(gesture.viseme.split()) <= set(VISEMES) for gesture in gestures_of(spoken))
+
+
+def test_every_phone_of_every_set_has_visemes_and_bilabials_shut_the_lips() -> None:
+    for phone_set, phones in PHONES.items():
+        for symbol in phones:
+            assert set(visemes_of(phone_set, symbol)) <= set(VISEMES)
+            shuts = symbol.rstrip(":") in {*"pbm", "pp", "bb", "mm", "py", "by", "my", "bh", "em"}
+            assert (visemes_of(phone_set, symbol)[0] == "lips") == shuts, (phone_set, symbol)
+        assert set(phones) >= STOPS[phone_set]
+
+
+def test_a_missing_engine_is_named_with_the_way_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SpeechEngineError, match=r"flite needs package flite; .*--without flite"):
+        require([FLITE])
+    with pytest.raises(SpeechEngineError, match="--without flite festival"):
+        require(voice for voice in voices_needed() if voice.engine in ("flite", "festival"))
+    require(voices_needed(without=("espeak", "flite", "festival", "openjtalk")))

@@ -7,7 +7,16 @@ import pytest
 
 from engine.media import SAMPLE_RATE_HZ
 from training.mouth import CLOSURE, OPENING
-from training.speech.augment import level_speech, limit_band, noise, record, reverberate
+from training.speech.augment import (
+    crowd_noise,
+    level_speech,
+    limit_band,
+    noise,
+    overdrive,
+    record,
+    reverberate,
+)
+from training.speech.lossy_codecs import CODECS, through_codec
 from training.speech.scores import closure_hits, mouth_scores, rest_frames, runs
 from training.speech.sentences import LANGUAGES, babble, is_held_out, sentence
 from training.speech.voices import HELD_OUT_LANGUAGE, Split, draw_speaker
@@ -50,9 +59,35 @@ def test_recording_keeps_length_and_place() -> None:
         assert changed.shape == click.shape
         assert abs(int(np.abs(changed).argmax()) - 8020) < 40
     for _ in range(20):
-        recorded = record(click, rng)
+        recorded = record(click, rng, [click, -click])
         assert recorded.shape == click.shape
         assert np.abs(recorded).max() <= 1.0
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codecs_keep_speech_in_its_place(name: str) -> None:
+    """Three bursts of low noise come back where they were, to the sample."""
+    rng = np.random.default_rng(6)
+    sound = limit_band(noise(2 * SAMPLE_RATE_HZ, "pink", rng), 200.0, 2500.0) * np.float32(0.1)
+    for first in (0, 9000, 20000):
+        sound[first : first + 6000] *= 0.01
+    codec = CODECS[name]
+    for bit_rate in codec.bit_rates or (None,):
+        heard = through_codec(sound, codec, bit_rate)
+        assert heard.shape == sound.shape
+        match = np.correlate(heard, sound[2000:-2000], "valid")
+        assert int(match.argmax()) == pytest.approx(2000, abs=1)
+
+
+def test_a_crowd_has_the_asked_power_and_overdrive_keeps_the_peak() -> None:
+    rng = np.random.default_rng(7)
+    crowd = [noise(9000, "pink", rng) * np.float32(0.1) for _ in range(3)]
+    mix = crowd_noise(2 * SAMPLE_RATE_HZ, crowd, rng)
+    assert np.sqrt(np.mean(mix**2)) == pytest.approx(1.0, rel=1e-3)
+    tone = 0.5 * np.sin(np.arange(SAMPLE_RATE_HZ) / 10).astype(np.float32)
+    hot = overdrive(tone, 12.0)
+    assert np.abs(hot).max() == pytest.approx(np.abs(tone).max())
+    assert hot.std() > 1.2 * tone.std()
 
 
 def test_levels_and_noise_have_the_asked_power() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from engine.media import F32, FPS, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from training.mouth import BITE, CLOSURE, OPENING, ROUNDING, WIDTH
-from training.speech.engines import Phone, Utterance
-from training.speech.phonemes import PAUSE, visemes_of_arpabet, visemes_of_ipa
+from training.speech.phonemes import PAUSE, visemes_of, visemes_of_ipa
+from training.speech.utterance import Phone, Utterance
 from training.speech.visemes import (
     VISEMES,
     Gesture,
@@ -28,8 +28,8 @@ def tone(seconds: float, quiet: tuple[float, float] | None = None) -> F32:
 
 
 def track_of(phones: list[tuple[str, float, float]], seconds: float = 1.6) -> F32:
-    utterance = Utterance(tone(seconds), tuple(Phone(*phone) for phone in phones))
-    return mouth_track(gestures_of("flite", utterance), frames_of(len(utterance.samples)))
+    utterance = Utterance(tone(seconds), tuple(Phone(*phone) for phone in phones), "arpabet")
+    return mouth_track(gestures_of(utterance), frames_of(len(utterance.samples)))
 
 
 def frame_at(seconds: float) -> int:
@@ -75,7 +75,7 @@ def test_silence_before_a_stop_belongs_to_the_stop() -> None:
     """espeak dates a p at its burst; the lips shut when the vowel's sound ends."""
     samples = tone(1.2, quiet=(0.50, 0.58))
     phones = (Phone("a", 0.1, 0.58), Phone("p", 0.58, 0.61), Phone("a", 0.61, 1.2))
-    stop = gestures_of("espeak", Utterance(samples, phones))[1]
+    stop = gestures_of(Utterance(samples, phones, "ipa"))[1]
     assert stop.viseme == "lips"
     assert stop.start_s == pytest.approx(0.50, abs=0.011)
     assert stop.hold_s is not None
@@ -85,7 +85,7 @@ def test_silence_before_a_stop_belongs_to_the_stop() -> None:
 def test_lips_part_at_the_burst_inside_a_phone() -> None:
     samples = tone(1.2, quiet=(0.50, 0.57))
     phones = (Phone("aa", 0.1, 0.5), Phone("p", 0.5, 0.65), Phone("aa", 0.65, 1.2))
-    stop = gestures_of("flite", Utterance(samples, phones))[1]
+    stop = gestures_of(Utterance(samples, phones, "arpabet"))[1]
     assert stop.hold_s is not None
     assert stop.hold_s[1] == pytest.approx(0.58, abs=0.011)
 
@@ -122,7 +122,8 @@ def test_every_phone_has_a_viseme() -> None:
     assert visemes_of_ipa("aɪ") == ("ah", "ih")
     assert visemes_of_ipa("tʃ") == ("t", "sh")
     assert visemes_of_ipa("(en)") == ()
-    assert visemes_of_ipa("") == visemes_of_arpabet("") == (PAUSE,)
-    assert visemes_of_arpabet("ow") == ("oh", "ou")
-    with pytest.raises(KeyError):
-        visemes_of_arpabet("qq")
+    assert visemes_of_ipa("") == visemes_of("arpabet", "") == (PAUSE,)
+    assert visemes_of("arpabet", "ow") == ("oh", "ou")
+    for phone_set in ("arpabet", "ipa"):
+        with pytest.raises(KeyError):
+            visemes_of(phone_set, "qq☃")

@@ -1,6 +1,6 @@
 """Writes a corpus of synthetic speech with its mouth tracks.
 
-    python -m training.speech.corpus --out DIR --minutes 120 --seed 1
+    python -m training.speech.corpus --out DIR --minutes 120 --seed 1 [--processes 2]
 
 DIR gets one folder a split (`training.speech.voices.SPLITS`), each with
 
@@ -10,8 +10,13 @@ DIR gets one folder a split (`training.speech.voices.SPLITS`), each with
                   "kind": "speech" | "rest", "recorded": bool, "texts": [...]}]
 
 A clip is 8 to 14 s of one voice with pauses; a few clips are noise or silence
-under a resting mouth. `recorded` clips went through `augment.record`. The same
-seed, minutes and engines give the same bytes.
+under a resting mouth. `recorded` clips went through `augment.record`.
+
+The work is cut into parts of four minutes, each with random numbers of its own,
+written whole or not at all: a run that was killed goes on where it stood, and
+the same seed, minutes and engines give the same bytes from any number of
+processes. corpus.json has these settings, the minutes of every engine and
+language, and which clips an engine failed at, with the reason; they are left out.
 """
 
 from __future__ import annotations
@@ -20,34 +25,21 @@ import argparse
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+import multiprocessing
+import shutil
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
-from engine.media import F32, FRAME_SAMPLES, SAMPLE_RATE_HZ
-from training.mouth import rest_mouth
-from training.speech.augment import GAIN_RANGE_DB, SPEECH_RMS, level_speech, noise, record
-from training.speech.engines import (
-    Delivery,
-    EngineName,
-    Utterance,
-    Voice,
-    speak_espeak,
-    speak_festival,
-    speak_flite,
-)
-from training.speech.sentences import babble, is_held_out, sentence
-from training.speech.visemes import (
-    Gesture,
-    MouthStyle,
-    frames_of,
-    gestures_of,
-    mouth_track,
-)
-from training.speech.voices import SPLITS, Speaker, Split, draw_speaker
+from engine.media import FPS
+from training.speech.clips import Clip, ClipMaker
+from training.speech.engines import ENGINES, require
+from training.speech.utterance import EngineName, SpeechEngineError
+from training.speech.voices import SPLITS, Split, engines_of, voices_needed
 
 log = logging.getLogger(__name__)
 
@@ -58,142 +50,42 @@ _SHARES: Final[dict[Split, float]] = {
     "language": 0.025,
     "engine": 0.03,
 }
-_REST_SHARE: Final = 0.05
-_RECORDED_SHARE: Final = 0.6
-_BABBLE_SHARE: Final = 0.3
-_CLIP_S: Final = (8.0, 14.0)
+PART_MINUTES: Final = 4.0
+_MOST_FAILURES: Final = 20  # of one part: beyond it the engine is broken, not the text
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
-    """Some seconds of speech of one voice: int16-able samples, the track and who spoke."""
+class Settings:
+    """What decides every byte of a corpus."""
 
-    samples: F32
-    mouth: F32
-    engine: str
-    voice: str
-    language: str
-    kind: Literal["speech", "rest"]
-    recorded: bool
-    texts: tuple[str, ...]
+    minutes: float
+    seed: int
+    without: tuple[EngineName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
-    """Utterances one after another: whole frames of samples, and their gestures."""
+class Part:
+    """Some minutes of one split."""
 
-    samples: F32
-    gestures: tuple[Gesture, ...]
+    split: Split
+    number: int
+    minutes: float
 
     @property
-    def frames(self) -> int:
-        return len(self.samples) // FRAME_SAMPLES
+    def name(self) -> str:
+        return f"{self.split}-{self.number:03d}"
 
 
-def speak(texts: Sequence[str], voice: Voice, delivery: Delivery) -> list[Utterance]:
-    """`texts` one by one in one voice of any engine.
-
-    Raises:
-        SpeechEngineError: the engine is absent or failed.
-    """
-    if voice.engine == "festival":
-        return speak_festival(texts, voice, delivery)
-    if voice.engine == "flite":
-        return [speak_flite(text, voice, delivery) for text in texts]
-    return speak_espeak(texts, voice, delivery)
+def parts_of(split: Split, minutes: float) -> list[Part]:
+    """The parts that make up `minutes` of `split`; the last one is the shorter."""
+    whole = int(minutes // PART_MINUTES)
+    parts = [Part(split, number, PART_MINUTES) for number in range(whole)]
+    rest = minutes - whole * PART_MINUTES
+    return [*parts, Part(split, whole, rest)] if rest > 0 or not parts else parts
 
 
-def random_clip(split: Split, rng: np.random.Generator) -> Clip:
-    """A random clip of `split`."""
-    if rng.random() < _REST_SHARE:
-        return rest_clip(rng)
-    speaker = draw_speaker(split, rng)
-    seconds = rng.uniform(*_CLIP_S)
-    delivery = Delivery(
-        rate=float(rng.uniform(0.8, 1.25)),
-        pitch=int(rng.integers(25, 80)),
-        pitch_range=int(rng.integers(20, 80)),
-        vocal_tract=float(np.exp(rng.uniform(-0.16, 0.16))),
-    )
-    style = MouthStyle(*(float(value) for value in rng.uniform(0.92, 1.08, 3)))
-    texts = _texts(speaker, split, seconds * delivery.rate, rng)
-    spoken = speak(texts, speaker.voice, delivery)
-    return assemble_clip(spoken, texts, speaker.voice, style, rng)
-
-
-def _texts(speaker: Speaker, split: Split, seconds: float, rng: np.random.Generator) -> list[str]:
-    language = speaker.voice.language
-    texts: list[str] = []
-    while len(texts) < max(2, round(seconds / 4.0)):
-        babbles = speaker.babbles or (rng.random() < _BABBLE_SHARE and split == "train")
-        text = babble(language, rng) if babbles else sentence(language, rng)
-        if split in ("language", "engine") or is_held_out(text) == (split != "train"):
-            texts.append(text)
-    return texts
-
-
-def join_utterances(
-    spoken: Sequence[Utterance], pauses_s: Sequence[float], engine: EngineName
-) -> Speech:
-    """`spoken` with silence before, between and after: one pause more than utterances."""
-    pieces = [np.zeros(int(pauses_s[0] * SAMPLE_RATE_HZ), np.float32)]
-    gestures: list[Gesture] = []
-    for utterance, pause_s in zip(spoken, pauses_s[1:], strict=True):
-        offset_s = sum(len(piece) for piece in pieces) / SAMPLE_RATE_HZ
-        gestures += [_moved(gesture, offset_s) for gesture in gestures_of(engine, utterance)]
-        pieces += [utterance.samples, np.zeros(int(pause_s * SAMPLE_RATE_HZ), np.float32)]
-    joined = np.concatenate(pieces)
-    missing = frames_of(len(joined)) * FRAME_SAMPLES - len(joined)
-    return Speech(np.pad(joined, (0, missing)), tuple(gestures))
-
-
-def assemble_clip(
-    spoken: list[Utterance],
-    texts: list[str],
-    voice: Voice,
-    style: MouthStyle,
-    rng: np.random.Generator,
-) -> Clip:
-    """The utterances with pauses around them, recorded in some room, with their track."""
-    pauses = [rng.uniform(0.2, 1.2)]
-    for _ in spoken:
-        pauses.append(rng.uniform(0.05, 0.4) if rng.random() < 0.6 else rng.uniform(0.5, 2.0))
-    joined = join_utterances(spoken, pauses, voice.engine)
-    samples = level_speech(joined.samples)
-    recorded = bool(rng.random() < _RECORDED_SHARE)
-    if recorded:
-        samples = record(samples, rng)
-    track = mouth_track(joined.gestures, joined.frames, style)
-    return Clip(
-        samples, track, voice.engine, voice.name, voice.language, "speech", recorded, tuple(texts)
-    )
-
-
-def rest_clip(rng: np.random.Generator) -> Clip:
-    """Seconds of silence or noise that no mouth makes."""
-    frames = int(rng.integers(100, 250))
-    length = frames * FRAME_SAMPLES
-    samples = np.zeros(length, np.float32)
-    if rng.random() < 0.8:
-        colour = rng.choice(["white", "pink", "brown", "hum"])
-        samples = noise(length, colour, rng)
-        swell = 1.0 + 0.5 * np.sin(
-            2 * np.pi * rng.uniform(0.1, 3.0) * np.arange(length) / SAMPLE_RATE_HZ
-        )
-        level_db = rng.uniform(-55.0, -12.0) + rng.uniform(-GAIN_RANGE_DB, GAIN_RANGE_DB) / 2
-        samples = (samples * swell * SPEECH_RMS * 10 ** (level_db / 20)).astype(np.float32)
-    return Clip(
-        np.clip(samples, -1, 1), rest_mouth(frames), "none", "none", "none", "rest", True, ()
-    )
-
-
-def _moved(gesture: Gesture, by_s: float) -> Gesture:
-    hold = gesture.hold_s and (gesture.hold_s[0] + by_s, gesture.hold_s[1] + by_s)
-    return Gesture(gesture.viseme, gesture.start_s + by_s, gesture.end_s + by_s, hold)
-
-
-def write_split(folder: Path, clips: list[Clip]) -> None:
-    """The three files of one split."""
+def write_clips(folder: Path, clips: Sequence[Clip], left_out: Sequence[str] = ()) -> None:
+    """The three files of a split or of a part of one, and of a part what it left out."""
     folder.mkdir(parents=True, exist_ok=True)
     audio = [np.round(clip.samples * 32767.0).astype(np.int16) for clip in clips]
     np.save(folder / "audio.npy", np.concatenate(audio))
@@ -205,27 +97,141 @@ def write_split(folder: Path, clips: list[Clip]) -> None:
         del row["samples"], row["mouth"]
         rows.append({"start": start, "frames": len(clip.mouth), **row})
         start += len(clip.mouth)
-    (folder / "clips.json").write_text(json.dumps(rows, indent=0) + "\n", encoding="utf-8")
+    _write_rows(folder / "clips.json", rows)
+    if left_out:
+        _write_rows(folder / "left_out.json", list(left_out))
 
 
-def write_corpus(out: Path, minutes: float, seed: int) -> None:
-    """All splits under `out`.
+def write_part(folder: Path, part: Part, settings: Settings) -> None:
+    """The part's clips in `folder`/NAME, which appears when it is complete.
 
     Raises:
-        SpeechEngineError: an engine is absent or failed.
+        SpeechEngineError: an engine failed again and again.
     """
-    for number, split in enumerate(SPLITS):
-        rng = np.random.default_rng((seed, number))
-        wanted = minutes * 60 * SAMPLE_RATE_HZ * _SHARES[split]
-        clips: list[Clip] = []
-        made = 0
-        while made < wanted:
-            clips.append(random_clip(split, rng))
-            made += len(clips[-1].samples)
-            if len(clips) % 50 == 0:
-                log.info("%s: %d clips, %.1f min", split, len(clips), made / SAMPLE_RATE_HZ / 60)
-        write_split(out / split, clips)
-        log.info("%s: %d clips, %.1f min, done", split, len(clips), made / SAMPLE_RATE_HZ / 60)
+    rng = np.random.default_rng((settings.seed, SPLITS.index(part.split), part.number))
+    maker = ClipMaker(part.split, rng, settings.without)
+    clips: list[Clip] = []
+    left_out: list[str] = []
+    made = 0
+    while made < part.minutes * 60 * FPS:
+        try:
+            clips.append(maker.make())
+        except (SpeechEngineError, KeyError) as error:
+            left_out.append(f"{type(error).__name__}: {error}")
+            if len(left_out) > _MOST_FAILURES:
+                raise SpeechEngineError(f"part {part.name}: {left_out[-1]}") from error
+        else:
+            made += len(clips[-1].mouth)
+    partial = folder / f"{part.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    write_clips(partial, clips, left_out)
+    partial.rename(folder / part.name)
+
+
+def join_parts(parts_folder: Path, parts: Iterable[Part], out: Path) -> list[dict[str, str]]:
+    """One split in `out` of its parts, and what they left out, as (file, reason)."""
+    folders = [parts_folder / part.name for part in parts]
+    rows: list[dict[str, Any]] = []
+    left_out: list[dict[str, str]] = []
+    start = 0
+    for folder in folders:
+        clips = json.loads((folder / "clips.json").read_text(encoding="utf-8"))
+        rows += [{**clip, "start": clip["start"] + start} for clip in clips]
+        start += clips[-1]["start"] + clips[-1]["frames"]
+        if (listed := folder / "left_out.json").is_file():
+            reasons = json.loads(listed.read_text(encoding="utf-8"))
+            left_out += [{"file": folder.name, "reason": reason} for reason in reasons]
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in ("audio.npy", "mouth.npy"):
+        np.save(partial / name, np.concatenate([np.load(folder / name) for folder in folders]))
+    _write_rows(partial / "clips.json", rows)
+    partial.rename(out)
+    return left_out
+
+
+def write_corpus(out: Path, settings: Settings, processes: int = 1) -> None:
+    """All splits under `out`, but for what is there already.
+
+    Raises:
+        SpeechEngineError: an engine is absent, or failed again and again.
+        ValueError: `out` holds a corpus of other settings.
+    """
+    require(voices_needed(settings.without))
+    note = _claim(out, settings)
+    parts_folder = out / "parts"
+    parts_folder.mkdir(exist_ok=True)
+    planned = {
+        split: parts_of(split, settings.minutes * _SHARES[split])
+        for split in SPLITS
+        if engines_of(split, settings.without) and not (out / split).is_dir()
+    }
+    # The small splits first: with them done, `parts` can be judged before all of it is there.
+    every = [part for split in reversed(SPLITS) for part in planned.get(split, ())]
+    missing = [part for part in every if not (parts_folder / part.name).is_dir()]
+    log.info("%d of %d parts to make", len(missing), len(every))
+    _make(parts_folder, missing, settings, processes)
+    for split, parts in planned.items():
+        note["left_out"] += join_parts(parts_folder, parts, out / split)
+        _write_note(out, note)
+    shutil.rmtree(parts_folder)
+    note["seconds"] = spoken_seconds(out)
+    _write_note(out, note)
+    log.info("%s: %s", out, json.dumps(note["seconds"]))
+
+
+def spoken_seconds(out: Path) -> dict[str, dict[str, int]]:
+    """Seconds of every split by "engine language", for the corpus's note."""
+    table: dict[str, dict[str, int]] = {}
+    for split in SPLITS:
+        if not (out / split).is_dir():
+            continue
+        frames: dict[str, int] = {}
+        for clip in json.loads((out / split / "clips.json").read_text(encoding="utf-8")):
+            who = f"{clip['engine']} {clip['language']}" if clip["kind"] == "speech" else "rest"
+            frames[who] = frames.get(who, 0) + clip["frames"]
+        table[split] = {who: frames[who] // FPS for who in sorted(frames)}
+    return table
+
+
+def _make(folder: Path, parts: Sequence[Part], settings: Settings, processes: int) -> None:
+    if processes == 1:
+        for done, part in enumerate(parts, 1):
+            write_part(folder, part, settings)
+            log.info("%s (%d of %d)", part.name, done, len(parts))
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        running = {pool.submit(write_part, folder, part, settings): part for part in parts}
+        for done, future in enumerate(as_completed(running), 1):
+            future.result()
+            log.info("%s (%d of %d)", running[future].name, done, len(parts))
+
+
+def _claim(out: Path, settings: Settings) -> dict[str, Any]:
+    """The note of the corpus in `out`, begun where there is none."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "corpus.json"
+    wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
+    if not path.is_file():
+        note: dict[str, Any] = {"settings": wanted, "left_out": []}
+        _write_note(out, note)
+        return note
+    note = json.loads(path.read_text(encoding="utf-8"))
+    if note["settings"] != wanted:
+        raise ValueError(f"expected {wanted} in {path}, found {note['settings']}")
+    return note
+
+
+def _write_note(out: Path, note: dict[str, Any]) -> None:
+    partial = out / "corpus.json.partial"
+    partial.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    partial.replace(out / "corpus.json")
+
+
+def _write_rows(path: Path, rows: Collection[Any]) -> None:
+    path.write_text(json.dumps(rows, indent=0) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -233,9 +239,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--without", nargs="*", choices=ENGINES, default=[], help="engines to leave out"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    write_corpus(arguments.out, arguments.minutes, arguments.seed)
+    settings = Settings(arguments.minutes, arguments.seed, tuple(arguments.without))
+    write_corpus(arguments.out, settings, arguments.processes)
 
 
 if __name__ == "__main__":

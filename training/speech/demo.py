@@ -21,8 +21,9 @@ from scipy.signal import resample_poly
 
 from engine.media import F32, SAMPLE_RATE_HZ
 from training.speech.augment import level_speech
-from training.speech.corpus import join_utterances, speak
-from training.speech.engines import Delivery, Voice
+from training.speech.clips import join_utterances
+from training.speech.engines import speak
+from training.speech.utterance import Delivery, Voice
 from training.speech.visemes import mouth_track
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def demo_speech(name: str) -> DemoSpeech:
     script = SCRIPTS[name]
     spoken = speak([text for text, _ in script.lines], script.voice, script.delivery)
     pauses = [pause for _, pause in script.lines]
-    joined = join_utterances(spoken, [_LEAD_IN_S, *pauses], script.voice.engine)
+    joined = join_utterances(spoken, [_LEAD_IN_S, *pauses])
     samples = level_speech(joined.samples)
     return DemoSpeech(np.clip(samples, -1, 1), mouth_track(joined.gestures, joined.frames))
 

@@ -1,17 +1,23 @@
-"""Viseme names of a phone: from espeak's IPA and from the ARPAbet of flite and festival.
+"""Viseme names of a phone, in any engine's phone set.
 
-A phone may pass through several visemes (diphthongs, affricates), in order.
-The names are the rows of `training.speech.visemes.VISEMES`.
+espeak's IPA is read letter by letter; the other sets are tables
+(`training.speech.phone_sets`). A phone may pass through several visemes
+(diphthongs, affricates), in order. The names are the rows of
+`training.speech.visemes.VISEMES`. A phone that no table has is an error, because
+a mouth that ignores a sound is wrong truth.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from training.speech.phone_sets import PHONES, STOPS
+from training.speech.utterance import PhoneSet
+
 PAUSE: Final = "rest"
 
 _GROUPS: Final[dict[str, str]] = {
-    "ah": "aɑɶ",
+    "ah": "aɑɶä",
     "ae": "æ",
     "uh": "ʌɐɜ",
     "schwa": "əɘɵᵊɞɤ",
@@ -27,7 +33,8 @@ _GROUPS: Final[dict[str, str]] = {
     "er": "ɚɝ",
     "lips": "pbmɓ",
     "bite": "fvʋɱ",
-    "w": "wɥʍɸβ",
+    "w": "wɥʍ",
+    "near": "ɸβ",
     "s": "szɬɮ",
     "sh": "ʃʒʂʐ",
     "xi": "ɕʑç",
@@ -53,96 +60,51 @@ _SPELLED: Final[dict[str, tuple[str, ...]]] = {
     "s.": ("sh",),
     "i.": ("ih",),
     "onɡ": ("oh", "back"),
+    # The Czech ř, voiced and voiceless.
+    "r̝": ("trill", "sh"),
+    "r̝̊": ("trill", "sh"),
+    "??": ("back",),
 }
-
-_ARPABET: Final[dict[str, tuple[str, ...]]] = {
-    "aa": ("ah",),
-    "ae": ("ae",),
-    "ah": ("uh",),
-    "ao": ("aw",),
-    "aw": ("ah", "ou"),
-    "ax": ("schwa",),
-    "axr": ("er",),
-    "ay": ("ah", "ih"),
-    "b": ("lips",),
-    "ch": ("t", "sh"),
-    "d": ("t",),
-    "dh": ("th",),
-    "dx": ("t",),
-    "eh": ("eh",),
-    "el": ("l",),
-    "em": ("lips",),
-    "en": ("t",),
-    "er": ("er",),
-    "ey": ("eh", "ih"),
-    "f": ("bite",),
-    "g": ("back",),
-    "hh": ("back",),
-    "hv": ("back",),
-    "ih": ("ih",),
-    "ix": ("ih",),
-    "iy": ("ee",),
-    "jh": ("t", "sh"),
-    "k": ("back",),
-    "l": ("l",),
-    "m": ("lips",),
-    "n": ("t",),
-    "nx": ("t",),
-    "ng": ("back",),
-    "ow": ("oh", "ou"),
-    "oy": ("aw", "ih"),
-    "p": ("lips",),
-    "r": ("r",),
-    "s": ("s",),
-    "sh": ("sh",),
-    "t": ("t",),
-    "th": ("th",),
-    "uh": ("ou",),
-    "uw": ("oo",),
-    "v": ("bite",),
-    "w": ("w",),
-    "y": ("j",),
-    "z": ("s",),
-    "zh": ("sh",),
-    "ssil": (PAUSE,),
-}
+# Length, tone, voicing, aspiration and nasality, which move no lip, and espeak's own marks.
+_MARKS: Final = frozenset('ːˑʰʱ\u0303\u0329\u032f\u031e\u031d\u030a\u032a0123456789:?-.^"')
 
 
 def visemes_of_ipa(symbol: str) -> tuple[str, ...]:
-    """Visemes of one espeak phone; letters that move no lip (length, tone) are skipped.
+    """Visemes of one espeak phone; marks that move no lip (length, tone) are skipped.
 
     Empty for the marks of a language switch, such as "(en)", and of bare aspiration.
+
+    Raises:
+        KeyError: a letter without a viseme.
     """
     if not symbol:
         return (PAUSE,)
-    if symbol.startswith("(") or symbol == "ʰ":
+    if symbol.startswith("("):
         return ()
     if symbol in _SPELLED:
         return _SPELLED[symbol]
     names: list[str] = []
     for letter in symbol:
-        name = _IPA.get(letter)
-        if name is not None and (not names or names[-1] != name):
+        if letter not in _MARKS and (name := _IPA[letter]) not in names[-1:]:
             names.append(name)
-    return tuple(names) or ("back",)
+    return tuple(names)
 
 
-def visemes_of_arpabet(symbol: str) -> tuple[str, ...]:
-    """Visemes of one flite or festival phone.
+def visemes_of(phone_set: PhoneSet, symbol: str) -> tuple[str, ...]:
+    """Visemes of a phone of `phone_set`; "" is a pause.
 
     Raises:
         KeyError: no such phone.
     """
-    return _ARPABET[symbol.rstrip("012")] if symbol else (PAUSE,)
+    if phone_set == "ipa":
+        return visemes_of_ipa(symbol)
+    if not symbol:
+        return (PAUSE,)
+    return PHONES[phone_set][symbol.rstrip("012") if phone_set == "arpabet" else symbol]
 
 
-def visemes_of(engine: str, symbol: str) -> tuple[str, ...]:
-    """Visemes of a phone as `engine` names it."""
-    return visemes_of_ipa(symbol) if engine == "espeak" else visemes_of_arpabet(symbol)
-
-
-def is_stop(engine: str, symbol: str) -> bool:
+def is_stop(phone_set: PhoneSet, symbol: str) -> bool:
     """Whether the phone begins with a closed vocal tract, so that silence may precede it."""
-    if engine == "espeak":
+    if phone_set == "ipa":
         return symbol[:1] in tuple("pbtdkɡgcqʈɖɟɢ")
-    return symbol in ("p", "b", "t", "d", "k", "g", "ch", "jh")
+    return symbol in STOPS[phone_set]

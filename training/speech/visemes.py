@@ -28,8 +28,8 @@ from training.mouth import (
     WIDTH,
     rest_mouth,
 )
-from training.speech.engines import EngineName, Phone, Utterance
 from training.speech.phonemes import PAUSE, is_stop, visemes_of
+from training.speech.utterance import Phone, Utterance
 
 GRID_HZ: Final = 400
 _GRID_PER_FRAME: Final = GRID_HZ // FPS
@@ -54,6 +54,7 @@ VISEMES: Final[dict[str, tuple[tuple[float, ...], tuple[float, float, float]]]] 
     "er": ((0.36, -0.25, 0.40, 0.2, 0.0), (1.0, 1.0, 1.0)),
     "lips": ((0.10, 0.00, 0.00, 0.0, 0.0), (0.5, 0.2, 0.3)),
     "bite": ((0.12, 0.10, 0.00, 0.3, 0.0), (1.2, 0.4, 0.6)),
+    "near": ((0.07, -0.05, 0.10, 0.0, 0.0), (1.2, 0.4, 0.4)),
     "w": ((0.10, -0.90, 1.00, 0.0, 0.0), (1.3, 1.7, 1.0)),
     "s": ((0.12, 0.35, 0.00, 1.0, 0.0), (1.3, 0.5, 1.4)),
     "sh": ((0.18, -0.40, 0.70, 0.9, 0.0), (1.3, 1.3, 1.4)),
@@ -98,21 +99,24 @@ class Gesture:
     hold_s: tuple[float, float] | None = None
 
 
-def gestures_of(engine: EngineName, utterance: Utterance) -> list[Gesture]:
+def gestures_of(utterance: Utterance) -> list[Gesture]:
     """The visemes of an utterance, with the silence before a stop given to the stop.
 
     espeak dates a stop at its burst and counts the closed part to the sound before.
+
+    Raises:
+        KeyError: a phone without a viseme.
     """
     loud = _loudness_db(utterance.samples)
     floor = float(loud.max()) - 38.0 if len(loud) else 0.0
     gestures: list[Gesture] = []
     for phone in utterance.phones:
-        names = visemes_of(engine, phone.symbol)
+        names = visemes_of(utterance.phone_set, phone.symbol)
         start = phone.start_s
         if not names or (names == (PAUSE,) and phone.end_s - start < _SHORT_PAUSE_S):
             _extend_to(gestures, phone.end_s)
             continue
-        if is_stop(engine, phone.symbol):
+        if is_stop(utterance.phone_set, phone.symbol):
             start = _closure_start(loud, floor, phone)
             _shorten_to(gestures, start)
         lengths = [_share(name) for name in names]

@@ -1,14 +1,24 @@
-"""Which voices speak in which split of the corpus."""
+"""Which voices speak in which split of the corpus.
+
+`train` and `sentences` share their voices and differ in their texts. The others
+are held out whole: `voices` (people and variants of languages that train),
+`language` (Italian, from espeak and from recorded people) and `engine`
+(festival's English voices, an HTS voice and diphones: another phone clock,
+another vocoder and other people than in any other English voice here; festival
+itself trains in other languages).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 
-from training.speech.engines import Voice
+from training.speech.festival import FESTIVAL_VOICES
 from training.speech.sentences import LANGUAGES
+from training.speech.utterance import EngineName, Voice
 
 Split = Literal["train", "sentences", "voices", "language", "engine"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "sentences", "voices", "language", "engine")
@@ -26,9 +36,16 @@ _ESPEAK_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "id": ("id",),
     "it": ("it",),
     "zh": ("cmn-latn-pinyin",),
+    "fi": ("fi",),
+    "ru": ("ru",),
+    "cs": ("cs",),
+    "ca": ("ca",),
+    "hi": ("hi",),
+    "mr": ("mr",),
+    "te": ("te",),
 }
 # Languages that only babble: sounds that the others lack.
-_BABBLERS: Final = ("fi", "hu", "ro", "cs", "hr", "tr", "sw", "eo", "la", "lt", "da", "ms", "cy")
+_BABBLERS: Final = ("hu", "ro", "hr", "tr", "sw", "eo", "la", "lt", "da", "ms", "cy", "sk", "et")
 _NAMED_VARIANTS: Final = (
     "Andrea Andy Annie Denis Diogo Gene Gene2 Henrique Hugo Jacky Marco Mario Michael Mike "
     "adam anika antonio aunty belinda benjamin caleb david ed edward edward2 grandma "
@@ -45,12 +62,15 @@ _VARIANTS: Final = (
 _HELD_OUT_VARIANTS: Final = ("+m6", "+f4", "+klatt3", "+Alicia", "+boris", "+shelby", "+pablo")
 _FLITE: Final = ("rms", "awb", "kal16", "kal")
 _HELD_OUT_FLITE: Final = "slt"
-FESTIVAL: Final = (
-    Voice("festival", "cmu_us_slt_arctic_hts", "en"),
-    Voice("festival", "kal_diphone", "en"),
+_HELD_OUT_FESTIVAL: Final = ("czech_krb", "hy_fi_mv_diphone")
+_HELD_OUT_ENGINE: Final = ("cmu_us_slt_arctic_hts", "ked_diphone")
+_FESTIVAL: Final = tuple(
+    name
+    for name, voice in FESTIVAL_VOICES.items()
+    if name not in _HELD_OUT_FESTIVAL and voice.language not in ("en", HELD_OUT_LANGUAGE)
 )
-_FLITE_SHARE: Final = 0.45
-_BABBLER_SHARE: Final = 0.1
+_OPENJTALK: Final = Voice("openjtalk", "mei_normal", "ja")
+_BABBLER_SHARE: Final = 0.22  # of espeak's voices
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +81,98 @@ class Speaker:
     babbles: bool = False
 
 
-def draw_speaker(split: Split, rng: np.random.Generator) -> Speaker:
-    """A speaker of `split`: held-out voices and languages never speak in another split."""
-    if split == "engine":
-        return Speaker(FESTIVAL[rng.integers(len(FESTIVAL))])
+# What each split draws its engines from, and how often.
+_SHARES: Final[dict[Split, dict[EngineName, float]]] = {
+    "train": {"espeak": 0.38, "flite": 0.29, "festival": 0.26, "openjtalk": 0.07},
+    "sentences": {"espeak": 0.38, "flite": 0.29, "festival": 0.26, "openjtalk": 0.07},
+    "voices": {"espeak": 0.4, "flite": 0.3, "festival": 0.3},
+    "language": {"espeak": 0.4, "festival": 0.6},
+    "engine": {"festival": 1.0},
+}
+
+
+def engines_of(split: Split, without: Collection[EngineName] = ()) -> dict[EngineName, float]:
+    """How often each engine speaks in `split`, without some; sums to 1, or is empty."""
+    shares = {name: share for name, share in _SHARES[split].items() if name not in without}
+    return {name: share / sum(shares.values()) for name, share in shares.items()}
+
+
+def draw_speaker(
+    split: Split, rng: np.random.Generator, without: Collection[EngineName] = ()
+) -> Speaker:
+    """A speaker of `split`: held-out voices and languages never speak in another split.
+
+    Raises:
+        ValueError: all engines of the split are left out.
+    """
+    shares = engines_of(split, without)
+    if not shares:
+        raise ValueError(f"split {split!r} has no engine left")
+    engine = list(shares)[int(rng.choice(len(shares), p=list(shares.values())))]
+    return _DRAWN[engine](split, rng)
+
+
+def voices_needed(without: Collection[EngineName] = ()) -> list[Voice]:
+    """One voice of every kind that a whole corpus draws, to ask for before the work begins."""
+    voices = [
+        Voice("espeak", "en", "en"),
+        Voice("flite", _HELD_OUT_FLITE, "en"),
+        _OPENJTALK,
+        *(_festival(name) for name in FESTIVAL_VOICES),
+    ]
+    return [voice for voice in voices if voice.engine not in without]
+
+
+def _draw_flite(split: Split, rng: np.random.Generator) -> Speaker:
     if split == "voices":
-        if rng.random() < 0.5:
-            return Speaker(Voice("flite", _HELD_OUT_FLITE, "en"))
-        return Speaker(_espeak(_language(rng), str(rng.choice(_HELD_OUT_VARIANTS)), rng))
+        return Speaker(Voice("flite", _HELD_OUT_FLITE, "en"))
+    return Speaker(Voice("flite", str(rng.choice(_FLITE, p=(0.38, 0.38, 0.14, 0.1))), "en"))
+
+
+def _draw_festival(split: Split, rng: np.random.Generator) -> Speaker:
+    italian = tuple(n for n, v in FESTIVAL_VOICES.items() if v.language == HELD_OUT_LANGUAGE)
+    held_out = {
+        "voices": _HELD_OUT_FESTIVAL,
+        "language": italian,
+        "engine": _HELD_OUT_ENGINE,
+    }
+    return Speaker(_festival(str(rng.choice(held_out.get(split, _FESTIVAL)))))
+
+
+def _draw_openjtalk(split: Split, rng: np.random.Generator) -> Speaker:
+    del split, rng  # there is one voice
+    return Speaker(_OPENJTALK)
+
+
+def _draw_espeak(split: Split, rng: np.random.Generator) -> Speaker:
     if split == "language":
         return Speaker(_espeak(HELD_OUT_LANGUAGE, str(rng.choice(_VARIANTS)), rng))
-    draw = rng.random()
-    if draw < _FLITE_SHARE:
-        name = str(rng.choice(_FLITE, p=(0.38, 0.38, 0.14, 0.1)))
-        return Speaker(Voice("flite", name, "en"))
+    if split == "voices":
+        return Speaker(_espeak(_language(rng), str(rng.choice(_HELD_OUT_VARIANTS)), rng))
     variant = str(rng.choice(_VARIANTS))
-    if draw > 1.0 - _BABBLER_SHARE and split == "train":
+    if split == "train" and rng.random() < _BABBLER_SHARE:
         language = str(rng.choice(_BABBLERS))
         return Speaker(Voice("espeak", language + variant, language), babbles=True)
     return Speaker(_espeak(_language(rng), variant, rng))
 
 
+_DRAWN: Final[dict[EngineName, Callable[[Split, np.random.Generator], Speaker]]] = {
+    "espeak": _draw_espeak,
+    "flite": _draw_flite,
+    "festival": _draw_festival,
+    "openjtalk": _draw_openjtalk,
+}
+
+
 def _language(rng: np.random.Generator) -> str:
-    spoken = [language for language in LANGUAGES if language != HELD_OUT_LANGUAGE]
-    weights = np.array([3.0 if language in ("en", "zh", "de") else 1.0 for language in spoken])
+    spoken = [name for name in LANGUAGES if name in _ESPEAK_NAMES and name != HELD_OUT_LANGUAGE]
+    weights = np.array([3.0 if name in ("en", "zh", "de") else 1.0 for name in spoken])
     return str(rng.choice(spoken, p=weights / weights.sum()))
 
 
 def _espeak(language: str, variant: str, rng: np.random.Generator) -> Voice:
     return Voice("espeak", str(rng.choice(_ESPEAK_NAMES[language])) + variant, language)
+
+
+def _festival(name: str) -> Voice:
+    return Voice("festival", name, FESTIVAL_VOICES[name].language)
