@@ -30,9 +30,10 @@ from training.faces.light import Light
 from training.faces.portrait import Framing, PortraitRenderer
 from training.faces.tracks import head_motion
 from training.speech.augment import level_speech
-from training.speech.corpus import join_utterances
-from training.speech.engines import Delivery, Utterance, Voice, speak_flite
+from training.speech.clips import join_utterances
+from training.speech.engines import speak
 from training.speech.sentences import sentence
+from training.speech.utterance import Delivery, Utterance, Voice
 from training.speech.visemes import MouthStyle, mouth_track
 
 LATE_FRAMES: Final = 4  # that the sound of trouble/late_sound.mp4 comes after its pictures
@@ -154,9 +155,9 @@ def _speech(seconds: float, rng: np.random.Generator) -> tuple[F32, F32]:
     voice = Voice("flite", str(rng.choice(_VOICES)), "en")
     spoken: list[Utterance] = []
     while sum(len(said.samples) for said in spoken) < frames * FRAME_SAMPLES:
-        spoken.append(speak_flite(sentence("en", rng), voice, Delivery()))
+        spoken += speak([sentence("en", rng)], voice, Delivery())
     pauses = [0.2] * (len(spoken) + 1)
-    speech = join_utterances(spoken, pauses, "flite")
+    speech = join_utterances(spoken, pauses)
     mouth = mouth_track(speech.gestures, speech.frames, MouthStyle())
     return level_speech(speech.samples)[: frames * FRAME_SAMPLES], mouth[:frames]
 
