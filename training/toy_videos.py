@@ -4,7 +4,7 @@
 
 A folder a person with one good video each, and in `trouble/` what folders of real videos have:
 a broken file, one without sound, two people, cuts, 30 frames a second, a phone's turned and
-uneven pictures, a lens out of focus, sound that is late or somebody else's. Speech comes from flite.
+uneven pictures, a lens out of focus, sound that is late or somebody else's. flite speaks.
 """
 
 from __future__ import annotations
@@ -212,7 +212,9 @@ def make_trouble(folder: Path, seconds: float) -> None:
     phone = write_video(folder / "phone.mp4", turned, uneven, said.samples, stereo)
     turn_by_header(phone)
 
-    soft = [np.asarray(cv2.GaussianBlur(picture, (0, 0), 3.0)) for picture in other.pictures]
+    soft = [
+        np.asarray(cv2.GaussianBlur(picture, (0, 0), 3.0), np.uint8) for picture in other.pictures
+    ]
     write_video(folder / "out_of_focus.mp4", soft, steady(count), other.samples)
     write_video(folder / "dubbed.mp4", other.pictures, steady(count), said.samples)
 
