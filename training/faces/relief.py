@@ -91,7 +91,7 @@ def build_relief(identity: Identity, canvas: Canvas) -> Relief:
     edge = smoothstep(0.90, 1.0, inside)
     z = z * (1 - edge) + edge * blur(z, 1.5 * density)
     neck_half = 22.5 * (0.9 + 0.25 * identity.masculine)
-    flare = smoothstep(92.0, 125.0, y) ** 2 * 30.0
+    flare = 7.0 * smoothstep(84.0, 106.0, y) ** 2
     across = np.clip(ax / (neck_half + flare), 0, 0.999)
     neck = 24.0 * np.sqrt(1 - across**2) - 14.0
     tendon = ax - (17.0 - 0.42 * (y - 80.0))

@@ -235,7 +235,7 @@ def _body(
         shadow=shadow.astype(np.float32),
         oil=np.full_like(x, 0.025),
     )
-    neck_edge = neck_half + smoothstep(92.0, 118.0, y) ** 2 * 26.0
+    neck_edge = neck_half + 5.0 * smoothstep(84.0, 106.0, y) ** 2
     neck_cover = smoothstep(0.5, -0.5, ax - neck_edge) * smoothstep(30.0, 34.0, y)
 
     aside = np.maximum(ax - 22.0, 0)
@@ -247,7 +247,7 @@ def _body(
     cloth_z = 14.0 * np.sqrt(np.clip(1 - (ax / 105.0) ** 2, 0, 1)) + 0.55 * folds
     cloth_z += 2.6 * smoothstep(0.0, 3.0, below)
     at_neck = smoothstep(28.0, 23.0, ax)
-    cloth_z -= 0.7 * smoothstep(2.6, 3.4, below) * at_neck
+    cloth_z -= 0.45 * np.exp(-(((below - 3.0) / 0.4) ** 2)) * at_neck
     rib = np.sin(2 * np.pi * np.hypot(x, y - 90.0) / 0.9) * (below < 3.0) * at_neck
     cloth = np.broadcast_to(np.asarray(identity.clothing, np.float32), (*x.shape, 3))
     weave = 1 + 0.03 * noise(canvas, 0.4, rng) + 0.05 * rib
