@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 Flow = NDArray[np.float16]
 
 SHARD_CLIPS: Final = 80
-CLIP_FRAMES: Final = (36, 56)
+CLIP_FRAMES: Final = (28, 44)
 TEST_SHARE: Final = 0.1
 REST_SHARE: Final = 0.6  # of the clips whose source shows a resting mouth
 _TEST_IDENTITIES = 1_000_000  # identity numbers from here on are held out
@@ -88,7 +88,7 @@ class SpeechShelf:
                 self._tracks[split].append((f"{path.parent.name}/{index}", track))
 
     def draw(self, split: Literal["train", "test"], rng: np.random.Generator) -> Line:
-        """Two seconds or so of a random clip of `split`."""
+        """A second and a half or so of a random clip of `split`."""
         frames = int(rng.integers(*CLIP_FRAMES))
         tracks = self._tracks[split]
         if not tracks:

@@ -78,12 +78,14 @@ def _grow_sheet(
     t = begin[:, None] + (end - begin)[:, None] * np.linspace(0, 1, steps)[None]
     inside = np.clip(q, 0, 1)
     lock = np.round(inside * sheet.clumps) / sheet.clumps
-    phase = rng.uniform(0, 2 * np.pi, sheet.clumps + 1)
+    # Neighbouring locks swing together, as hair that was combed does.
+    phase = rng.uniform(0, 2 * np.pi) + 4.0 * np.linspace(0, 1, sheet.clumps + 1)
+    phase = phase + rng.normal(0, 0.45, sheet.clumps + 1)
     index = np.round(inside * sheet.clumps).astype(int)
     pull = sheet.gather * np.maximum(t, 0.0) ** 1.3
     across = q[:, None] + (lock - q)[:, None] * pull + rng.normal(0, 0.006, (n, 1)) * t
     paths = _at(spline, places, np.where(stray[:, None], across, np.clip(across, -0.015, 1.015)), t)
-    swing = np.sin(phase[index][:, None] + 9.0 * t) + 0.4 * rng.normal(0, 1, (n, 1))
+    swing = 1.2 * np.sin(phase[index][:, None] + 11.0 * t) + 0.4 * rng.normal(0, 1, (n, 1))
     paths[..., 0] += sheet.wave * swing * t
     if sheet.curl:
         turn = rng.uniform(0, 2 * np.pi, (n, 1)) + rng.choice([-1.0, 1.0], (n, 1)) * np.linspace(

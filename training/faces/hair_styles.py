@@ -51,9 +51,15 @@ def hair_sheets(identity: Identity) -> list[Sheet]:
     wave = 0.3 + 2.2 * (identity.texture_seed % 97) / 97.0
     if identity.hair_style == "long":
         sheets = [Sheet(_BACK, behind=True, strands=2600, shade=0.45, wave=wave, end=(0.97, 1.0))]
-        return sheets + [
-            Sheet(_swing(_LONG, sign, part), strands=3000, wave=wave) for sign in (-1.0, 1.0)
-        ]
+        for sign in (-1.0, 1.0):
+            sheets.append(Sheet(_swing(_LONG, sign, part), strands=3000, wave=wave))
+            sheets.append(
+                Sheet(
+                    _swing(_LOOSE, sign, part), strands=70, wave=wave, fill=False, gather=0.1,
+                    start=(0.1, 0.3), end=(0.5, 0.9), clumps=8,
+                )
+            )  # fmt: skip
+        return sheets
     if identity.hair_style == "bob":
         back = tuple(tuple((x * 0.92, min(y, 0.62 * y + 7.6)) for x, y in g) for g in _BACK)
         sheets = [Sheet(back, behind=True, strands=1800, shade=0.4, wave=0.3, end=(0.93, 1.0))]
@@ -98,7 +104,7 @@ def hair_sheets(identity: Identity) -> list[Sheet]:
 # Guides of the picture's right half, crown to tips, inner edge first.
 _LONG: Sides = (
     (
-        (-1, -21), (9, -18.5), (19.5, -11.5), (27.5, 0), (33, 14),
+        (-1, -17.5), (10, -15), (20.5, -8), (28.5, 3), (33.4, 16),
         (36.3, 32), (37, 54), (35.5, 76), (34, 98), (31, 114),
     ),
     (
@@ -110,6 +116,11 @@ _LONG: Sides = (
         (51.5, 34), (53, 60), (54, 86), (53, 108), (47, 126),
     ),
 )  # fmt: skip
+# A few hairs that left the mass and hang before the temples.
+_LOOSE: Sides = (
+    tuple((0.93 * x, y + 1.5) if y > 0 else (x, y) for x, y in _LONG[0]),
+    tuple((1.02 * x, y) for x, y in _LONG[0]),
+)
 _BOB: Sides = (
     (
         (-1, -20), (13, -16), (25, -5), (32.5, 10), (34.6, 26),

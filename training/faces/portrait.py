@@ -118,7 +118,7 @@ class PortraitRenderer:
         fine_x = cv2.resize(x, (full, full), interpolation=cv2.INTER_LINEAR)
         fine_y = cv2.resize(y, (full, full), interpolation=cv2.INTER_LINEAR)
         pixel = 1.0 / self.canvas.density
-        paint_mouth(colour, fine_x, fine_y, self.mouth, mouth_row, pixel)
+        paint_mouth(colour, fine_x, fine_y, self.mouth, shape, pixel)
         self.eyes.paint(colour, fine_x, fine_y, gaze, pixel)
         head[..., :3] = colour
         picture = lay_over(picture, head)

@@ -21,7 +21,7 @@ from training.faces.glasses import glasses_shadow, paint_glasses
 from training.faces.hair import grow_hair
 from training.faces.identity import Identity
 from training.faces.light import Light
-from training.faces.lips import REACH, mouth_shape
+from training.faces.lips import REACH, MouthShape, mouth_shape
 from training.faces.motion import SkinMotion
 from training.faces.mouth_paint import MouthPainter
 from training.faces.pose import Depth, Pose, invert, project
@@ -31,6 +31,7 @@ CROP_PIXELS: Final = 128
 FLOW_CELLS: Final = 16  # cells a side of a truth of skin motion, 8 pixels each
 CROP_X0, CROP_Y0, CROP_UNITS = 8.5, 41.0, 58.0  # the square of template units in a crop
 TEMPLATE: Final = ((17.0, 20.0), (58.0, 20.0), (37.5, 40.0))
+_HAIR_TOP = 29.0  # y above which no crop shows hair
 _OVER = 2  # supersampling
 _LOOSE = 2  # the pose is undone at this fraction of the supersampled grid
 
@@ -54,7 +55,9 @@ class CropRenderer:
         columns, rows = int(88 * density), int(108 * density)
         canvas = Canvas(MIDLINE - 44.0, 14.0, columns, rows, density)
         layers = paint_layers(identity, light, canvas)
-        grow_hair(layers, identity, light, canvas)
+        hidden = int((_HAIR_TOP - canvas.y0) * density)
+        below = Canvas(canvas.x0, canvas.y0 + hidden / density, columns, rows - hidden, density)
+        grow_hair(layers.below(hidden), identity, light, below)
         texture = flatten(layers)
         if identity.glasses:
             glasses = paint_glasses(identity, light, canvas)
@@ -101,7 +104,7 @@ class CropRenderer:
             borderMode=cv2.BORDER_REPLICATE,
         )
         skin = np.asarray(looked_up, np.uint8)
-        paint_mouth(skin, both[..., 0], both[..., 1], self.painter, mouth_row, 1.0 / density)
+        paint_mouth(skin, both[..., 0], both[..., 1], self.painter, shape, 1.0 / density)
         return np.asarray(
             cv2.resize(skin, (CROP_PIXELS, CROP_PIXELS), interpolation=cv2.INTER_AREA), np.uint8
         )
@@ -147,11 +150,10 @@ def crop_affine(anchors: F32, pose: Pose, jitter: Pose | None = None) -> F32:
 
 
 def paint_mouth(
-    skin: U8, x: Floats, y: Floats, painter: MouthPainter, mouth_row: F32, pixel: float
+    skin: U8, x: Floats, y: Floats, painter: MouthPainter, shape: MouthShape, pixel: float
 ) -> None:
     """Paint the mouth into uint8 `skin` wherever x, y (face plane) come near it."""
     identity = painter.identity
-    shape = mouth_shape(identity, mouth_row)
     rel = y - identity.mouth_y
     coarse_x, coarse_y = np.abs(x[::4, ::4]), rel[::4, ::4]
     top, bottom = shape.contours[:, 0].min() - 3.5, shape.contours[:, 3].max() + 5.5

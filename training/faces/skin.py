@@ -33,6 +33,11 @@ class Layers:
     head: U8
     relief: Relief
 
+    def below(self, row: int) -> Layers:
+        """Views of the same layers from `row` down; the relief is left whole."""
+        parts = (self.backdrop[row:], self.back[row:], self.body[row:], self.head[row:])
+        return Layers(*parts, self.relief)
+
 
 def paint_layers(identity: Identity, light: Light, canvas: Canvas) -> Layers:
     """The layers of `identity` under `light`."""

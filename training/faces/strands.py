@@ -34,25 +34,13 @@ def draw_strands(layer: U8, canvas: Canvas, paths: Floats, colours: Floats, widt
         width: in units; never less than a pixel.
     """
     seen = visible(canvas, paths)
-    kept = seen.any(axis=1)
-    paths, colours, seen = paths[kept], colours[kept], seen[kept]
     fixed = np.round(_pixels(canvas, paths) * (1 << _SHIFT)).astype(np.int64)
     thickness = max(1, round(width * canvas.density))
-    ends = fixed.tolist()
-    shades = np.clip(colours * 255.0, 0, 255).tolist()
-    for path, shade, drawn in zip(ends, shades, seen.tolist(), strict=True):
-        for i, draw in enumerate(drawn):
-            if draw:
-                red, green, blue = shade[i]
-                cv2.line(
-                    layer,
-                    path[i],
-                    path[i + 1],
-                    (red, green, blue, 255.0),
-                    thickness,
-                    cv2.LINE_AA,
-                    _SHIFT,
-                )
+    begins, ends = fixed[:, :-1][seen].tolist(), fixed[:, 1:][seen].tolist()
+    shades = np.clip(colours[seen] * 255.0, 0, 255).tolist()
+    for begin, end, (red, green, blue) in zip(begins, ends, shades, strict=True):
+        colour = (red, green, blue, 255.0)
+        cv2.line(layer, begin, end, colour, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def light_strands(
