@@ -82,4 +82,7 @@ class ExpertJudge:
 
 def _verdict(tables: list[F64]) -> SyncVerdict | None:
     score = sync_score(tables)
-    return None if score is None else SyncVerdict(score.offset_frames, score.confidence)
+    if score is None:
+        return None
+    as_it_is = score.confidence + score.distance - score.here
+    return SyncVerdict(score.offset_frames, score.confidence, as_it_is)

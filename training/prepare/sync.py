@@ -16,6 +16,7 @@ from engine.media import F32, FRAME_SAMPLES, U8
 
 MAX_OFFSET_FRAMES: Final = 6
 MARGIN_FRAMES: Final = 15  # of sound that a judge gets on both sides of the clip
+CLEARLY: Final = 0.25  # share of the confidence that moving must gain, else sound stays
 MIN_SPEAKING: Final = 0.3  # share of the clip that is not silence
 
 
@@ -26,10 +27,23 @@ class SyncVerdict:
     Attributes:
         offset_frames: by how many frames the pictures come after their sound; negative: before.
         confidence: that it is so, on the judge's own scale.
+        as_it_is: confidence that there is no offset, at most the other.
     """
 
     offset_frames: int
     confidence: float
+    as_it_is: float
+
+    @property
+    def clear_offset(self) -> int:
+        """The offset where it is clearly better than none: judges are off by a frame or so."""
+        clear = self.confidence - self.as_it_is >= CLEARLY * self.confidence
+        return self.offset_frames if clear else 0
+
+    @property
+    def clear_confidence(self) -> float:
+        """The confidence at `clear_offset`."""
+        return self.confidence if self.clear_offset else self.as_it_is
 
 
 class SyncJudge(Protocol):
@@ -98,17 +112,16 @@ def synchronise(
     """
     if judge is None:
         return Synced(clip_sound(sound, clip), 0, 0.0)
-    moved = 0
     verdict = judge.judge(crops, clip_sound(sound, clip, margin=MARGIN_FRAMES))
     if verdict is None:
         return "too short to judge its sync"
-    if verdict.confidence >= limits.min_confidence and verdict.offset_frames != 0:
-        moved = verdict.offset_frames
-        if abs(moved) > limits.max_offset_frames:
-            return f"sound too far off: by {-moved:+d} frames"
+    if verdict.clear_confidence < limits.min_confidence:
+        return f"mouth does not fit the sound: confidence {verdict.clear_confidence:.3g}"
+    moved = verdict.clear_offset
+    if abs(moved) > limits.max_offset_frames:
+        return f"sound too far off: by {-moved:+d} frames"
+    if moved:
         verdict = judge.judge(crops, clip_sound(sound, clip, moved, MARGIN_FRAMES))
-        if verdict is None or verdict.offset_frames != 0:
+        if verdict is None or verdict.clear_offset != 0:
             return f"sound fits nowhere: moved by {moved} frames and still off"
-    if verdict.confidence < limits.min_confidence:
-        return f"mouth does not fit the sound: confidence {verdict.confidence:.2f}"
-    return Synced(clip_sound(sound, clip, moved), moved, verdict.confidence)
+    return Synced(clip_sound(sound, clip, moved), moved, verdict.as_it_is)

@@ -19,8 +19,6 @@ LIMITS = SyncLimits(min_confidence=3.0, max_offset_frames=6)
 class LoudestFrame:
     """Takes the whitest crop and the loudest frame of sound for the same moment."""
 
-    name, min_confidence = "loudest", 3.0
-
     def __init__(self, confidence: float = 5.0) -> None:
         self.confidence = confidence
 
@@ -29,7 +27,8 @@ class LoudestFrame:
         assert len(levels) == len(crops) + 2 * MARGIN_FRAMES
         heard = int(levels.argmax()) - MARGIN_FRAMES
         seen = int(crops.reshape(len(crops), -1).sum(axis=1).argmax())
-        return SyncVerdict(seen - heard, self.confidence)
+        off = seen - heard
+        return SyncVerdict(off, self.confidence, self.confidence if off == 0 else 0.0)
 
 
 def marked(clip: range, seen: int, heard: int) -> tuple[U8, F32]:
@@ -71,13 +70,24 @@ def test_sound_that_is_too_far_off_is_left_out() -> None:
 def test_a_clip_without_confidence_is_left_out_and_not_moved() -> None:
     crops, sound = marked(range(60, 120), seen=90, heard=90)
     reason = synchronise(crops, sound, range(60, 120), LoudestFrame(2.0), LIMITS)
-    assert reason == "mouth does not fit the sound: confidence 2.00"
+    assert reason == "mouth does not fit the sound: confidence 2"
+
+
+def test_sound_stays_where_it_is_unless_moving_is_clearly_better() -> None:
+    class Unsure(LoudestFrame):
+        def judge(self, crops: U8, samples: F32) -> SyncVerdict:
+            return SyncVerdict(1, 4.0, 3.5)
+
+    crops, sound = marked(range(60, 120), seen=90, heard=90)
+    synced = synchronise(crops, sound, range(60, 120), Unsure(), LIMITS)
+    assert not isinstance(synced, str)
+    assert (synced.moved_frames, synced.confidence) == (0, 3.5)
 
 
 def test_sound_that_does_not_stay_where_it_is_put_is_left_out() -> None:
     class Fickle(LoudestFrame):
         def judge(self, crops: U8, samples: F32) -> SyncVerdict:
-            return SyncVerdict(2, 9.0)
+            return SyncVerdict(2, 9.0, 1.0)
 
     crops, sound = marked(range(60, 120), seen=90, heard=90)
     reason = synchronise(crops, sound, range(60, 120), Fickle(), LIMITS)
