@@ -8,11 +8,12 @@ keeps a machine without a model usable.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from engine.avatar import Avatar, load_avatar, loop_index
+from engine.gate import ClosedReason
 from engine.media import F32, FRAME_SAMPLES, Picture, RenderedFrame
 from server.avatars import AvatarLibrary
 from server.engine_messages import EngineReady, EngineSettings, OpenSession
@@ -23,12 +24,15 @@ class SessionFrames:
     """What one step gave one session, in index order without holes.
 
     Attributes:
+        late_hops: hops dropped whole since the last step.
+        closed_frames: frames without their generated mouth since then, by reason.
         error: what ended the session's stream; it is closed.
     """
 
     session: str
     frames: Sequence[RenderedFrame]
     late_hops: int = 0
+    closed_frames: Mapping[ClosedReason, int] = field(default_factory=dict)
     error: Exception | None = None
 
 

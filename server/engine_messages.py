@@ -8,10 +8,12 @@ an output slot to the gateway from `FrameReady` to `ReleaseSlot`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from engine.gate import ClosedReason
 from engine.run_options import RunOptions
 
 Mode = Literal["avatar", "live"]
@@ -188,6 +190,7 @@ class HopReady:
         compute_ms: time of the batch that made them.
         late_hops: hops dropped whole since the last message.
         dropped: frames lost because no output slot was free.
+        closed_frames: frames without their generated mouth since the last message, by reason.
     """
 
     session: str
@@ -195,6 +198,7 @@ class HopReady:
     compute_ms: float
     late_hops: int = 0
     dropped: int = 0
+    closed_frames: Mapping[ClosedReason, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,15 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import cv2
 import numpy as np
 
 from engine.errors import ConfigError, LipwireError
-from engine.media import FRAME_SAMPLES, RenderedFrame
-from server.engine_core import EngineCore
+from engine.media import FRAME_SAMPLES
+from server.engine_core import EngineCore, SessionFrames
 from server.engine_messages import (
     CloseSession,
     EngineFailed,
@@ -137,18 +137,16 @@ class EngineLoop:
         for result in results:
             if result.session not in self._sessions:
                 continue
-            self._emit(result.session, result.frames, elapsed * 1000, result.late_hops)
+            self._emit(result, elapsed * 1000)
             if result.error is not None:
                 self._fail(result.session, result.error)
         return True
 
-    def _emit(
-        self, name: str, frames: Sequence[RenderedFrame], compute_ms: float, late_hops: int
-    ) -> None:
-        session = self._sessions[name]
+    def _emit(self, result: SessionFrames, compute_ms: float) -> None:
+        session = self._sessions[result.session]
         ready: list[FrameReady] = []
         dropped = 0
-        for frame in frames:
+        for frame in result.frames:
             if not session.free:
                 dropped += 1
                 continue
@@ -164,7 +162,16 @@ class EngineLoop:
                     synced=frame.synced,
                 )
             )
-        self._send(HopReady(name, tuple(ready), compute_ms, late_hops, dropped))
+        self._send(
+            HopReady(
+                session=result.session,
+                frames=tuple(ready),
+                compute_ms=compute_ms,
+                late_hops=result.late_hops,
+                dropped=dropped,
+                closed_frames=result.closed_frames,
+            )
+        )
 
     def _handle(self, message: ToEngine) -> None:
         match message:
@@ -208,7 +215,7 @@ class EngineLoop:
                     first = max(message.from_frame - session.first_frame, 0)
                     frames = self._core.interrupt(name, message.generation, first)
                     if frames:
-                        self._emit(name, frames, 0.0, 0)
+                        self._emit(SessionFrames(name, frames), 0.0)
                 case ReleaseSlot():
                     session.free.append(message.slot)
         except LipwireError as error:

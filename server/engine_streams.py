@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import statistics
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from engine.errors import AvatarError, ConfigError
 from engine.face.budget import DetectorBudget
 from engine.face.detect import open_detector
 from engine.face.track import FaceTracker
+from engine.gate import ClosedReason
 from engine.media import F32, FRAME_SAMPLES, SAMPLE_RATE_HZ, Picture, RenderedFrame
 from engine.pipeline import FaceSource
 from engine.scheduler import Scheduler
@@ -32,6 +35,14 @@ logger = logging.getLogger(__name__)
 WARM_HOPS = 6  # the first ones compile and fill caches
 WARM_MS = 20_000  # a model that is far too slow is not warmed up any longer
 PREPARED_AVATARS = 8  # kept in memory, about 80 MB each at 512 px and 8 s
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A stream's counts when its session was last told of them."""
+
+    late_hops: int = 0
+    closed_frames: Counter[ClosedReason] = field(default_factory=Counter)
 
 
 class StreamsCore:
@@ -54,7 +65,7 @@ class StreamsCore:
         self._prepared: dict[str, PreparedAvatar] = {}
         self._scheduler = Scheduler(self._backend)
         self._streams: dict[str, Stream] = {}
-        self._late_hops: dict[str, int] = {}
+        self._told: dict[str, _Told] = {}
 
     def describe(self) -> EngineReady:
         """Warms the network up and prepares the avatars, so that no call waits for either."""
@@ -87,7 +98,7 @@ class StreamsCore:
         stream.interrupt(request.generation)
         self._scheduler.add(stream)
         self._streams[request.session] = stream
-        self._late_hops[request.session] = 0
+        self._told[request.session] = _Told()
 
     def push_audio(self, session: str, samples: F32, generation: int) -> None:
         self._streams[session].push_audio(samples, generation)
@@ -103,7 +114,7 @@ class StreamsCore:
 
     def close(self, session: str) -> None:
         stream = self._streams.pop(session, None)
-        self._late_hops.pop(session, None)
+        self._told.pop(session, None)
         if stream is not None:
             self._scheduler.remove(stream)
 
@@ -112,11 +123,17 @@ class StreamsCore:
         results = []
         for output in self._scheduler.run_due():
             name = names[id(output.stream)]
-            late = output.stream.state.late_hops
+            state, told = output.stream.state, self._told[name]
             results.append(
-                SessionFrames(name, output.frames, late - self._late_hops[name], output.error)
+                SessionFrames(
+                    session=name,
+                    frames=output.frames,
+                    late_hops=state.late_hops - told.late_hops,
+                    closed_frames=state.closed_frames - told.closed_frames,
+                    error=output.error,
+                )
             )
-            self._late_hops[name] = late
+            self._told[name] = _Told(state.late_hops, state.closed_frames.copy())
         return results
 
     def _avatar(self, name: str) -> PreparedAvatar:

@@ -35,6 +35,12 @@ class Metrics:
         self.frames = Counter(
             "lipwire_frames", "Pictures released", ["kind"], registry=self.registry
         )
+        self.closed_frames = Counter(
+            "lipwire_closed_frames",
+            "Frames whose generated mouth was withheld or on its way out, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
         self.dropped = Counter(
             "lipwire_dropped",
             "Pictures or blocks of sound dropped, by queue and reason",

@@ -199,6 +199,8 @@ class SessionMedia:
         """Queues the frames of a hop."""
         self._late_hops += hop.late_hops
         self._metrics.late_hops.inc(hop.late_hops)
+        for reason, count in hop.closed_frames.items():
+            self._metrics.closed_frames.labels(reason).inc(count)
         self._slot_drops += hop.dropped
         if hop.compute_ms > 0:
             self._compute_ms = hop.compute_ms

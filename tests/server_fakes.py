@@ -6,11 +6,12 @@ The engine process imports them by name: `tests.server_fakes:CueCore`.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from engine.errors import ModelError, StreamError
 from engine.media import F32
-from server.engine_core import PassthroughCore
+from server.engine_core import PassthroughCore, SessionFrames
 from server.engine_messages import EngineReady, EngineSettings
 
 CRASH = np.full(320, 0.75, np.float32)  # sound that kills the engine process
@@ -38,6 +39,16 @@ class CueCore(PassthroughCore):
         if len(samples) and samples[0] == HANG[0]:
             threading.Event().wait()
         super().push_audio(session, samples, generation)
+
+
+class ProfileCore(PassthroughCore):
+    """Passes pictures through and calls every face in them turned away."""
+
+    def step(self) -> Sequence[SessionFrames]:
+        return [
+            dataclasses.replace(result, closed_frames={"profile": len(result.frames)})
+            for result in super().step()
+        ]
 
 
 class BrokenCore(PassthroughCore):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
@@ -102,6 +103,21 @@ def test_a_camera_and_its_sound_come_back_in_order() -> None:
         await caller.close()
 
     run(scenario)
+
+
+def test_why_mouths_were_withheld_is_counted_for_prometheus() -> None:
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
+        caller = Caller("http://t", Microphone(clicks(20)), Camera(lambda _: grey()))
+        await caller.call(client, mode="live")
+        await caller.until(lambda got: len(got.video) >= 25, 30)
+        text = (await client.get("/metrics")).text
+        counted = re.findall(r'lipwire_closed_frames_total\{reason="(\w+)"\} (\d+)', text)
+        assert [reason for reason, _ in counted] == ["profile"]
+        assert int(counted[0][1]) > 10  # the playout's own stand-ins are not among them
+        await client.delete(caller.location)
+        await caller.close()
+
+    run(scenario, "tests.server_fakes:ProfileCore")
 
 
 def test_the_control_channel_answers(tmp_path: Path) -> None:

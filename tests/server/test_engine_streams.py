@@ -116,6 +116,23 @@ def test_a_camera_without_a_face_passes_through(core: StreamsCore) -> None:
     assert all(frame.synced == 0.0 for frame in frames)
 
 
+def test_frames_without_a_mouth_are_reported_once_with_their_reason(core: StreamsCore) -> None:
+    _open(core, "a", "live")
+    picture = Picture(np.full((72, 64), 90, np.uint8))
+    for index in range(16):
+        core.push_video("a", picture, index * FRAME_SAMPLES)
+    counted, frames = 0, 0
+    for _ in range(2):
+        core.push_audio("a", _speech(8), 0)
+        while results := core.step():
+            for result in results:
+                assert set(result.closed_frames) <= {"no_face", "cut"}
+                counted += sum(result.closed_frames.values())
+                frames += len(result.frames)
+    core.close("a")
+    assert counted == frames >= 12
+
+
 def test_a_late_session_reports_its_dropped_hops(core: StreamsCore) -> None:
     _open(core, "a", "avatar", "ada")
     core.push_audio("a", _speech(60), 0)
