@@ -40,7 +40,8 @@ from benchmarks.gate_scenes import (
 )
 from engine.face.budget import DetectorBudget
 from engine.face.detect import open_detector
-from engine.face.track import FaceTracker, Tracked
+from engine.face.track import FaceTracker
+from engine.face.tracked import Tracked
 from engine.gate import FADE_FRAMES, Fade, SpeechActivity
 from engine.media import F32, FPS, FRAME_SAMPLES, U8, Picture
 

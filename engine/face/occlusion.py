@@ -37,7 +37,11 @@ _PEAK_RISE, _PEAK_FALL = 0.05, 0.01  # of the difference, a picture
 _PEAK_PICTURES: Final = 40  # before it is followed: a mouth must have had time to move
 _MOST: Final = 6.0
 _ASTRAY: Final = 0.8  # of the lower face's deviation
-_COVER_PICTURES: Final = 2  # in a row, either way
+_COVER_PICTURES: Final = 2  # in a row
+# The same where the limit is hardly passed: a mouth that opens wide after a pause does that, but
+# closes sooner.
+_FAINT_COVER_PICTURES: Final = 6
+_FAINT: Final = 0.15  # above the limit
 _CLEAR_PICTURES: Final = 4
 LEARNING_PICTURES: Final = 10  # before anything is judged
 _RATE: Final = 0.04  # of learning
@@ -85,7 +89,7 @@ class OcclusionState:
         upper, usual: the same of the upper face, beyond what is usual for it.
         peak: that `level` reaches while nothing covers the face.
         covered: the answer, with its hysteresis.
-        since: pictures that contradict it, in a row.
+        since: pictures in a row that contradict it; one with a clear cover counts for several.
         still: pictures that a cover has not moved.
     """
 
@@ -155,8 +159,9 @@ def judge_cover(state: OcclusionState, view: F32, yaw: float) -> bool:
             state.peak += rate * (state.level - state.peak)
         state.usual += (_USUAL_RATE if state.seen > LEARNING_PICTURES else 0.2) * state.upper
     else:
-        state.since += 1
-        if state.since >= _COVER_PICTURES:
+        faint = state.level < state.limit + _FAINT
+        state.since += 1 if faint else _FAINT_COVER_PICTURES // _COVER_PICTURES
+        if state.since >= _FAINT_COVER_PICTURES:
             state.covered, state.since, state.still = True, 0, 0
     if state.mean is not None:
         state.before = cells

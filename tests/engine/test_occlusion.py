@@ -10,7 +10,8 @@ import pytest
 from benchmarks.gate_scenes import OCCLUDERS, Camera, Occluder, covered, framed
 from engine.face.haar import HaarDetector
 from engine.face.occlusion import OcclusionState, judge_cover
-from engine.face.track import FaceTracker, Tracked
+from engine.face.track import FaceTracker
+from engine.face.tracked import Tracked
 from engine.face.view import HEIGHT, WIDTH
 from engine.media import F32
 from tests.rendered_heads import idle_heads

@@ -7,17 +7,17 @@ import numpy as np
 
 from engine.face.budget import DetectorBudget
 from engine.face.detect import DetectedFace, FaceBox
+from engine.face.enrolled import FORGET
 from engine.face.haar import HaarDetector
 from engine.face.track import (
     DETECT_EVERY,
     DOUBT_EVERY,
-    FORGET,
-    MISSED_LIMIT,
     SEARCH_EVERY,
     FaceTracker,
-    Tracked,
 )
+from engine.face.tracked import Tracked
 from engine.face.turn import SETTLED_VIEWS
+from engine.face.verdict import MISSED_LIMIT
 from engine.media import F32, Picture
 from tests.photograph import as_picture, moved_portrait, portrait
 

@@ -11,15 +11,17 @@ import pytest
 
 from benchmarks.gate_scenes import Head, framed, turned
 from engine.face.haar import HaarDetector
-from engine.face.track import PROFILE_CLOSE, FaceTracker, Tracked
+from engine.face.register import registered
+from engine.face.track import FaceTracker
+from engine.face.tracked import Tracked
 from engine.face.turn import (
     SETTLED_VIEWS,
     TurnState,
     follow_turn,
     judge_turn,
-    registered,
     same_person,
 )
+from engine.face.verdict import PROFILE_CLOSE
 from engine.face.view import face_view, view_affine
 from engine.media import F32
 from tests.rendered_heads import idle_heads, shot
