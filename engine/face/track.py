@@ -184,7 +184,6 @@ class FaceTracker:
         state.part, state.searched, state.since_search = 0, True, 0
         state.enrolled.known, state.enrolled.away, state.enrolled.strange = True, 0, 0
         state.verdict.turned = state.verdict.slipped = False
-        state.turn.yaw = 0.0
         self._take(face, 1.0)
         self._judge_turn(picture, face)
         return stranger
@@ -272,6 +271,7 @@ class FaceTracker:
         state.box = None
         state.since_search = SEARCH_EVERY  # a full search at the next picture
         state.part, state.missed = 0, 0
+        state.turn.yaw = 0.0  # detectors will find it straight
 
     def _take(self, face: DetectedFace, share: float) -> None:
         state = self.state
