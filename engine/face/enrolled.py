@@ -17,8 +17,9 @@ from engine.face.view import face_view
 from engine.media import F32, Picture
 
 FORGET: Final = 50  # pictures after which a lost face is given up for another one
-_KNOWN: Final = 0.9  # likeness from which a face that comes back is the one that left
-_BACK_AT_ONCE: Final = 12  # pictures within which its place alone is enough
+_KNOWN: Final = 0.84  # likeness from which a face that comes back is the one that left
+_BACK_AT_ONCE: Final = 12  # pictures within which its place is enough, if looks allow it
+_POSSIBLE: Final = 0.5  # likeness below which it is not the same face in any light
 _STRANGER: Final = 0.22  # likeness lost against the usual: somebody else is being followed
 _STRANGE_SEARCHES: Final = 3  # in a row close the gate: one or two are a blink
 _STRANGER_SEARCHES: Final = 5  # and so many end it
@@ -35,6 +36,7 @@ class EnrolledState:
         last_box: where it was before.
         usual: its likeness to itself.
         strange: searches in a row that found it far below.
+        guessed: it came back to its place, and its looks have not confirmed it yet.
     """
 
     known: bool = False
@@ -42,6 +44,7 @@ class EnrolledState:
     last_box: FaceBox | None = None
     usual: float = 1.0
     strange: int = 0
+    guessed: bool = False
 
     @property
     def doubtful(self) -> bool:
@@ -69,14 +72,14 @@ def returned(
     """Of faces in the whole picture the one that was followed before."""
     if not state.known:
         return None
-    best, most = None, _KNOWN
+    best, most, guessed = None, 0.0, False
     for face in faces:
         alike = likeness_at(picture, face.points, turn)
         near = state.last_box is not None and state.last_box.distance(face.box) < 0.5
-        if near and state.away <= _BACK_AT_ONCE:
-            alike = max(alike, _KNOWN)
-        if alike >= most:
-            best, most = face, alike
+        by_place = near and state.away <= _BACK_AT_ONCE
+        if alike >= max(_POSSIBLE if by_place else _KNOWN, most):
+            best, most, guessed = face, alike, alike < _KNOWN
+    state.guessed = guessed
     return best
 
 
@@ -95,10 +98,10 @@ def nearest(
 
 def compare_with_usual(state: EnrolledState, alike: float) -> bool:
     """Whether a search that found this likeness ends the enrolment: it is somebody else."""
-    if alike < state.usual - _STRANGER:
+    if alike < (_KNOWN if state.guessed else state.usual - _STRANGER):
         state.strange += 1
         return state.strange >= _STRANGER_SEARCHES
-    state.strange = 0
+    state.strange, state.guessed = 0, False
     state.usual += _USUAL_RATE * (alike - state.usual)
     return False
 

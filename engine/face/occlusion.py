@@ -38,10 +38,10 @@ _PEAK_PICTURES: Final = 40  # before it is followed: a mouth must have had time 
 _MOST: Final = 6.0
 _ASTRAY: Final = 0.8  # of the lower face's deviation
 _COVER_PICTURES: Final = 2  # in a row
-# The same where the limit is hardly passed: a mouth that opens wide after a pause does that, but
-# closes sooner.
-_FAINT_COVER_PICTURES: Final = 6
-_FAINT: Final = 0.15  # above the limit
+# The same where most of the lower face is as it was. A mouth that opens wide after a pause does
+# that, but closes sooner.
+_SMALL_COVER_PICTURES: Final = 6
+_AS_IT_WAS: Final = 1.0  # spreads that a cell deviates by
 _CLEAR_PICTURES: Final = 4
 LEARNING_PICTURES: Final = 10  # before anything is judged
 _RATE: Final = 0.04  # of learning
@@ -49,6 +49,7 @@ _DOUBT_RATE: Final = 0.01  # the same where a cover may be on its way
 _STEP: Final = 1.2  # spreads that the mean follows at most in a picture
 # Spread before anything is learnt, and at least: levels of Y, U, V and of Y's texture.
 _FLOOR: Final = np.array([5.0, 2.2, 2.2, 4.0])
+_DIM: Final = (0.6, 100.0)  # share of it that stays in the dark; levels of Y from which all does
 _MOUTH_SPREAD: Final = np.array([16.0, 3.5, 4.5, 9.0])
 _WIDER_AT_30_DEGREES: Final = 1.6  # the spread of a turned face
 _BRIGHT: Final = 205.0  # levels of Y
@@ -89,7 +90,7 @@ class OcclusionState:
         upper, usual: the same of the upper face, beyond what is usual for it.
         peak: that `level` reaches while nothing covers the face.
         covered: the answer, with its hysteresis.
-        since: pictures in a row that contradict it; one with a clear cover counts for several.
+        since: pictures in a row that contradict it; one with a large cover counts for several.
         still: pictures that a cover has not moved.
     """
 
@@ -129,10 +130,10 @@ def judge_cover(state: OcclusionState, view: F32, yaw: float) -> bool:
     cells = _cells(view)
     if state.mean is None or state.variance is None or state.before is None:
         state.mean, state.before = cells, cells
-        state.variance = np.broadcast_to(_FLOOR**2, cells.shape).copy()
+        state.variance = _floor(cells) ** 2
         state.variance[_MOUTH] = _MOUTH_SPREAD**2
         return False
-    spread = np.sqrt(np.maximum(state.variance, _FLOOR**2))
+    spread = np.sqrt(np.maximum(state.variance, _floor(state.mean) ** 2))
     spread *= 1.0 + (_WIDER_AT_30_DEGREES - 1.0) * abs(np.degrees(yaw)) / 30.0
     expected = np.minimum(_relit(state.mean, cells, spread), _WHITE)
     # Where a camera is overexposed, colour and texture fade without anything being there.
@@ -159,9 +160,9 @@ def judge_cover(state: OcclusionState, view: F32, yaw: float) -> bool:
             state.peak += rate * (state.level - state.peak)
         state.usual += (_USUAL_RATE if state.seen > LEARNING_PICTURES else 0.2) * state.upper
     else:
-        faint = state.level < state.limit + _FAINT
-        state.since += 1 if faint else _FAINT_COVER_PICTURES // _COVER_PICTURES
-        if state.since >= _FAINT_COVER_PICTURES:
+        small = float(np.median(counted[_LOWER])) < _AS_IT_WAS
+        state.since += 1 if small else _SMALL_COVER_PICTURES // _COVER_PICTURES
+        if state.since >= _SMALL_COVER_PICTURES:
             state.covered, state.since, state.still = True, 0, 0
     if state.mean is not None:
         state.before = cells
@@ -174,6 +175,12 @@ def _cells(view: F32) -> F64:
     blocks = blocks.reshape(3, _ROWS, CELL, _COLUMNS, CELL).transpose(0, 1, 3, 2, 4)
     flat = blocks.reshape(3, _ROWS * _COLUMNS, CELL * CELL)[:, _INDEX].astype(np.float64)
     return np.column_stack([*flat.mean(axis=2), flat[0].std(axis=1)])
+
+
+def _floor(mean: F64) -> F64:
+    """[n, 4] spread at least: on dark skin everything differs by less, covers too."""
+    least, bright = _DIM
+    return np.asarray(_FLOOR * np.clip(mean[:, :1] / bright, least, 1.0), np.float64)
 
 
 def _relit(mean: F64, cells: F64, spread: F64) -> F64:

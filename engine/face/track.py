@@ -38,6 +38,7 @@ TURNED_LIMIT: Final = 100  # pictures without a face where a turned one should b
 _DOUBT: Final = np.radians(18.0)
 
 _ASTRAY: Final = 0.75  # likeness below which the points have slipped
+_NO_FACE: Final = 0.3  # likeness below which it is not the face, whatever the light; nor a blink
 _SLIPPED: Final = 0.05  # likeness lost while no mouth is shown that could jump
 _PULL: Final = 0.12  # share of a detection's difference that moves the points at once
 _PULL_UNSURE: Final = 0.02  # the same for points that were not measured (a blink, glasses)
@@ -250,15 +251,17 @@ class FaceTracker:
     def _judge_turn(self, picture: Picture, face: DetectedFace | None) -> None:
         """Holds the turn against the face's looks, and the looks against the usual."""
         state = self.state
-        view = _view(picture, state.points)
-        if view is None:
+        if (view := _view(picture, state.points)) is None:
             return
-        judge_turn(state.turn, view, frontal=face is not None and face.yaw is None)
+        frontal = face is not None and face.yaw is None
+        judge_turn(state.turn, view, frontal=frontal, learn=not state.enrolled.guessed)
         state.points = registered_points(state.turn, view, state.points)
         if face is not None and face.yaw is not None:
             state.turn.yaw = face.yaw
-        settled = face is not None and face.sure and state.turn.settled
-        if not settled or state.verdict.cover.covered or abs(state.turn.yaw) > _DOUBT:
+        # What looks like no face at all is judged without a detection too.
+        seen = (face is not None and face.sure) or state.turn.alike < _NO_FACE
+        turned = state.verdict.turned or abs(state.turn.yaw) > _DOUBT
+        if not seen or not state.turn.settled or state.verdict.cover.covered or turned:
             return
         if enrolled.compare_with_usual(state.enrolled, state.turn.alike):
             self._lose(replaced=True)

@@ -106,12 +106,13 @@ def follow_turn(state: TurnState, before: F32, after: F32, middle: F64, unit: fl
     state.yaw = float(np.clip(state.yaw + solution[4], -limit, limit))
 
 
-def judge_turn(state: TurnState, view: F32, *, frontal: bool = False) -> None:
+def judge_turn(state: TurnState, view: F32, *, frontal: bool = False, learn: bool = True) -> None:
     """Corrects the turn by the looks of the face, and learns how it looks straight.
 
     Args:
         view: `engine.face.view.face_view` of the face.
         frontal: a detector of frontal faces has just found it.
+        learn: it is surely the face that was learnt.
     """
     looks = face_looks(view)
     if not state.settled or state.straight is None:
@@ -130,7 +131,8 @@ def judge_turn(state: TurnState, view: F32, *, frontal: bool = False) -> None:
     state.yaw += _TRUST * gain * (likeliest - state.yaw)
     if frontal and alike[len(tried) // 2] > state.alike - _HARDLY:
         state.yaw *= _FRONTAL
-    if abs(likeliest) < _STRAIGHT and abs(state.yaw) < _STRAIGHT and state.alike > _LEARN_ALIKE:
+    straight = abs(likeliest) < _STRAIGHT and abs(state.yaw) < _STRAIGHT
+    if learn and straight and state.alike > _LEARN_ALIKE:
         rate = np.clip(1.0 - state.alike, *_LEARN)
         state.straight += np.float32(rate) * (looks - state.straight)
 
