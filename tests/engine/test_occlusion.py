@@ -82,6 +82,20 @@ def test_a_mouth_that_opens_and_a_light_that_fades_are_no_cover() -> None:
     assert not any(_judged(talking + fading))
 
 
+def test_a_mouth_that_opens_wide_after_a_pause_is_no_cover_unless_it_stays() -> None:
+    pause = [_view(150.0, mouth=0.1 * (index % 2)) for index in range(150)]
+    wide = _view(150.0, mouth=1.9)
+    assert not any(_judged(pause + [wide] * 4 + pause[:20]))
+    assert any(_judged(pause + [wide] * 12))
+
+
+@pytest.mark.parametrize("level", [150.0, 40.0])
+def test_a_cover_is_seen_within_80_ms_on_light_and_on_dark_skin(level: float) -> None:
+    plain = [_view(level, mouth=0.1 * (index % 2)) for index in range(60)]
+    answers = _judged(plain + [_view(level, cover=0.75 * level)] * 3)
+    assert answers == [False] * 61 + [True] * 2
+
+
 def test_a_cover_that_stays_still_for_15_s_is_taken_for_a_part_of_the_face() -> None:
     plain = [_view(150.0)] * 20
     answers = _judged(plain + [_view(150.0, cover=60.0)] * 420)
