@@ -1,0 +1,287 @@
+"""Turns a bidirectional model into a causal one, whose carry-over is exact.
+
+    python -m training.causal --model FOLDER --out FOLDER --steps 2000
+
+A bidirectional model sees all 16 frames of its window, those to come among them: served hop by hop
+it must compute the whole window for every hop (mode "pinned"). Its weights run causally as they
+are (mode "carry") meet frames that lack their future, and seams. Here they learn to do without:
+
+- blocks of 1, 2, 4 or 8 frames, drawn anew in every step, see themselves and what came before;
+- a clip is the model's own rollout through all served steps, from the stream's start to beyond
+  its window, so that entries of frames that have left it are met as well; now and then a longer
+  one runs through real rings, as the server carries them (`training.causal_rollout`);
+- the loss is the distance to the truth and to what the bidirectional model, the teacher, says of
+  the same noisy latents, and the change from frame to frame against the truth's own change, at
+  the borders of hops most.
+
+Any architecture is converted by the same code: norms per frame or pooled over frames (whose
+moments are carried too), temporal layers in both halves, any codec and prediction type. The clips
+are the corpus's where the model has its crop of a face; `convert` takes any other source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from engine.checkpoints import (
+    UNET_FILE,
+    load_audio_encoder,
+    load_codec,
+    load_unet,
+    resolve_model,
+)
+from engine.errors import ConfigError
+from engine.spec import ModelSpec
+from training.causal_rollout import (
+    Denoising,
+    Estimate,
+    clip_forward,
+    stream_forward,
+    window_forward,
+)
+from training.dataset import CORPUS_FOLDER, CropStore, SpeechStore
+from training.derived_model import write_derived_model
+from training.model_crops import ClipEncoder, ClipSource, SpokenClips, corpus_source, latent_weight
+from training.optimise import Recipe, Run, step_generator
+from training.painting import latent_loss
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT: Final = "causal.checkpoint.pt"
+HOPS: Final = (1, 2, 4, 4, 8)  # drawn from at every step
+CLIP_FRAMES: Final = 24  # half a window longer than one
+STREAM_SHARE: Final = 0.2  # of the steps, through real rings
+STREAM_FRAMES: Final = 40  # what the first layers saw has left the rings of all others
+LEARNT_FRAMES: Final = 16  # the last ones of those, which have gradients
+# The temporal modules are what has to change; the rest only makes room.
+TEMPORAL_RATE: Final = 1.0
+SPATIAL_RATE: Final = 0.25
+TRUTH_WEIGHT: Final = 1.0
+TEACHER_WEIGHT: Final = 1.0
+WARP_WEIGHT: Final = 1.0  # of the warp channels, which only the teacher knows
+CHANGE_WEIGHT: Final = 1.0
+BORDER_GAIN: Final = 4.0  # of a change across a hop's border, over one inside a hop
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How one step cuts its clips.
+
+    Attributes:
+        frames: of a clip, a multiple of the hop.
+        learn_from: frames before this one are a stream's past, without gradients.
+        rings: hop by hop through rings, instead of in one pass.
+    """
+
+    hop: int
+    frames: int
+    learn_from: int
+    rings: bool
+
+    @classmethod
+    def of_step(cls, recipe: Recipe, step: int) -> Draw:
+        """A function of the step, so that a run that was cut short goes on the same way."""
+        random = step_generator(recipe, step)
+        hop = HOPS[int(torch.randint(len(HOPS), (), generator=random))]
+        if float(torch.rand((), generator=random)) < STREAM_SHARE:
+            return cls(hop, STREAM_FRAMES, STREAM_FRAMES - LEARNT_FRAMES, rings=True)
+        return cls(hop, CLIP_FRAMES, 0, rings=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """What is wrong with a rollout, in latents; `total` is what is minimised."""
+
+    truth: Tensor
+    teacher: Tensor
+    warp: Tensor
+    change: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        return (
+            TRUTH_WEIGHT * self.truth
+            + TEACHER_WEIGHT * self.teacher
+            + WARP_WEIGHT * self.warp
+            + CHANGE_WEIGHT * self.change
+        )
+
+    def named(self) -> dict[str, Tensor]:
+        """The single errors, for the log."""
+        return {
+            "truth": self.truth,
+            "teacher": self.teacher,
+            "warp": self.warp,
+            "change": self.change,
+        }
+
+
+def change_loss(clean: Tensor, truth: Tensor, hop: int, weight: Tensor) -> Tensor:
+    """How far the change from frame to frame is from the truth's, that across hop borders most.
+
+    Args:
+        clean, truth: [b, C, F, s, s], from a hop's first frame on.
+        weight: [s, s].
+    """
+    changes = clean.shape[2] - 1
+    at_border = torch.arange(1, changes + 1, device=clean.device) % hop == 0
+    gain = torch.where(at_border, BORDER_GAIN, 1.0)
+    gain = gain / gain.mean()
+    return latent_loss(clean.diff(dim=2), truth.diff(dim=2), gain[:, None, None] * weight)
+
+
+def errors_of(
+    rollout: Sequence[Estimate],
+    teacher: Sequence[Estimate],
+    truth: Tensor,
+    draw: Draw,
+    weight: Tensor,
+) -> Errors:
+    """The errors of a rollout's learnt frames, means over its steps; the change is the last's.
+
+    Args:
+        teacher: the bidirectional model's estimates from the same noisy latents.
+        truth: [b, C, F, s, s].
+        weight: [s, s].
+    """
+    rows = slice(draw.learn_from, None)
+    aim = truth[:, :, rows]
+    own = [estimate.clean[:, :, rows] for estimate in rollout]
+    to_truth = [latent_loss(clean, aim, weight) for clean in own]
+    to_teacher = [
+        latent_loss(clean, other.clean[:, :, rows], weight)
+        for clean, other in zip(own, teacher, strict=True)
+    ]
+    warps = [
+        latent_loss(mine.warp[:, :, rows], other.warp[:, :, rows], weight)
+        for mine, other in zip(rollout, teacher, strict=True)
+        if mine.warp.shape[1]
+    ]
+    return Errors(
+        torch.stack(to_truth).mean(),
+        torch.stack(to_teacher).mean(),
+        torch.stack(warps).mean() if warps else aim.new_zeros(()),
+        change_loss(own[-1], aim, draw.hop, weight),
+    )
+
+
+def parameter_groups(unet: nn.Module, *, temporal_only: bool) -> list[dict[str, object]]:
+    """The network's parameters as optimiser groups, each with its share of the rate."""
+    temporal, spatial = [], []
+    for name, value in unet.named_parameters():
+        if "motion_modules" in name:
+            temporal.append(value.requires_grad_())
+        else:
+            spatial.append(value.requires_grad_(not temporal_only))
+    groups: list[dict[str, object]] = [{"params": temporal, "scale": TEMPORAL_RATE}]
+    return groups if temporal_only else [*groups, {"params": spatial, "scale": SPATIAL_RATE}]
+
+
+def causal_spec(spec: ModelSpec) -> ModelSpec:
+    """The spec of what a bidirectional model becomes.
+
+    Raises:
+        ConfigError: the model is causal already, or runs in a way that a rollout does not repeat.
+    """
+    if spec.carry == "causal":
+        raise ConfigError(f"expected a bidirectional model, {spec.name} is causal")
+    if spec.start != "noise" or spec.guidance_scale > 1.0:
+        raise ConfigError(
+            "expected a model that starts from noise, without guidance, "
+            f"got start {spec.start!r} and guidance {spec.guidance_scale:g}"
+        )
+    return dataclasses.replace(spec, name=f"{spec.name}-causal", carry="causal", refresh_hops=0)
+
+
+def convert(
+    model_dir: Path,
+    out: Path,
+    clips: ClipSource,
+    recipe: Recipe,
+    *,
+    temporal_only: bool = False,
+    device: torch.device | str = "cpu",
+) -> ModelSpec:
+    """Trains and writes the causal model's folder; resumes from the checkpoint in it.
+
+    Args:
+        model_dir: the bidirectional model's folder.
+        temporal_only: leave all but the temporal modules as they are: a third of a published
+            model's parameters, and of the optimiser's memory.
+
+    Raises:
+        ConfigError: the model cannot be converted.
+    """
+    spec = ModelSpec.read(model_dir)
+    target, window, device = causal_spec(spec), spec.window_frames, torch.device(device)
+    encode = ClipEncoder(
+        spec, load_codec(model_dir, spec, device), load_audio_encoder(model_dir, spec, device)
+    )
+    teacher = window_forward(load_unet(model_dir, spec, device), window)
+    unet = load_unet(model_dir, spec, device)
+    out.mkdir(parents=True, exist_ok=True)
+    run = Run(unet, recipe, parameter_groups(unet, temporal_only=temporal_only), out / CHECKPOINT)
+    run.resume()
+    denoising, weight = Denoising(spec), latent_weight(spec).to(device)
+
+    def make(number: int) -> SpokenClips:
+        return clips((recipe.batch, Draw.of_step(recipe, number).frames), number)
+
+    def publish() -> None:
+        write_derived_model(model_dir, out, target, {UNET_FILE: run.average.values})
+
+    for batch in run.steps(make, publish):
+        draw, random = Draw.of_step(recipe, run.step), step_generator(recipe, run.step)
+        with torch.autocast(device.type, torch.bfloat16):
+            clip = encode(batch)
+            shape = (recipe.batch, denoising.noises, spec.unet.out_channels, *clip.whole.shape[3:])
+            noise = torch.randn(shape, generator=random).to(device)
+            forward = (
+                stream_forward(unet, draw.hop, window, draw.learn_from)
+                if draw.rings
+                else clip_forward(unet, draw.hop, window)
+            )
+            rollout = denoising.rollout(forward, clip, noise)
+            with torch.no_grad():
+                opinions = [
+                    denoising.estimate(teacher, step, estimate.noisy, clip)
+                    for step, estimate in enumerate(rollout)
+                ]
+        errors = errors_of(rollout, opinions, clip.whole.float(), draw, weight)
+        run.learn(errors.total, errors.named())
+    return ModelSpec.read(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", required=True, help="the bidirectional model: name or folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the causal model")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=3, help="clips a step")
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--temporal-only", action="store_true")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--corpus", type=Path, default=CORPUS_FOLDER)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    model_dir = resolve_model(args.model)
+    spec = ModelSpec.read(model_dir)
+    store = CropStore.open(args.corpus / "faces")
+    clips = corpus_source(store, SpeechStore(spec.audio, args.corpus / "speech"), spec)
+    recipe = Recipe(args.steps, args.batch, args.rate, seed=4)
+    convert(
+        model_dir, args.out, clips, recipe, temporal_only=args.temporal_only, device=args.device
+    )
+
+
+if __name__ == "__main__":
+    main()
