@@ -50,9 +50,8 @@ def stream_forward(
 
     def forward(sample: Tensor, timestep: Tensor, audio: Tensor) -> Tensor:
         batch, size = len(sample), sample.shape[-1]
-        shapes = [(context, *shape) for shape in unet.ring_shapes(size)]
-        shapes += [(context, groups) for groups in unet.moment_shapes()]
-        rings = [sample.new_zeros(batch, 2, *shape) for shape in shapes]
+        entries = [*unet.ring_shapes(size), *((groups,) for groups in unet.moment_shapes())]
+        rings = [sample.new_zeros(batch, 2, context, *entry) for entry in entries]
         valid = sample.new_zeros(batch, context)
         parts = []
         for first in range(0, sample.shape[2], hop):

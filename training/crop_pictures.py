@@ -56,14 +56,12 @@ class PictureFolder:
 
     def _read(self, path: Path) -> Tensor | None:
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        if picture is None:
-            return self._leave_out(path, "it is no picture")
-        height, width = picture.shape[:2]
-        if height != width:
-            return self._leave_out(path, f"it is {width} x {height} and not square")
-        return resized(to_tensor(np.asarray(picture, np.uint8)[None]), self._resolution)
-
-    def _leave_out(self, path: Path, why: str) -> None:
+        if picture is not None and picture.shape[0] == picture.shape[1]:
+            return resized(to_tensor(np.asarray(picture, np.uint8)[None]), self._resolution)
         if path not in self._unusable:
+            self._unusable.add(path)
+            why = "it is no picture"
+            if picture is not None:
+                why = f"it is {picture.shape[1]} x {picture.shape[0]} and not square"
             log.warning("%s is left out: %s", path, why)
-        self._unusable.add(path)
+        return None

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from engine.checkpoints import CODEC_FILE, TINY_DECODER_FILE, resolve_model
 from engine.errors import ConfigError
 from engine.models.build import load_module
-from engine.models.kl_vae import Encoder, KlCodec
+from engine.models.kl_vae import DownBlock, Encoder, KlCodec
 from engine.models.taesd import TaesdDecoder, decoder_alone
 from engine.spec import ModelSpec
 from training.codec import picture_loss, psnr
@@ -65,13 +65,14 @@ class SeenDifference(nn.Module):
 
     def __init__(self, encoder: Encoder, levels: int = SEEN_LEVELS) -> None:
         super().__init__()
-        self._conv_in, self._blocks = encoder.conv_in, list(encoder.down_blocks)[:levels]
+        self._conv_in, self._blocks = encoder.conv_in, encoder.down_blocks[:levels]
 
     def forward(self, shown: Tensor, aim: Tensor) -> Tensor:
         """Mean difference of features, each channel in units of its own spread."""
         loss = shown.new_zeros(())
         shown, aim = self._conv_in(shown), self._conv_in(aim)
         for block in self._blocks:
+            assert isinstance(block, DownBlock)
             for resnet in block.resnets:
                 shown, aim = resnet(shown), resnet(aim)
             spread = aim.float().std(dim=(0, 2, 3), keepdim=True) + 1e-3
@@ -106,8 +107,8 @@ def fidelity(teacher: KlCodec, student: nn.Module, spec: ModelSpec, pictures: Te
     whole, lips = (..., slice(None), slice(None)), (..., slice(top, bottom), slice(left, right))
     device = next(teacher.parameters()).device
     errors: dict[str, list[float]] = {}
-    for picture in pictures.split(1):
-        picture = picture.to(device)
+    for place in range(len(pictures)):
+        picture = pictures[place : place + 1].to(device)
         latents = teacher.encode(picture)
         aim = teacher.decode(latents).clamp(-1, 1)
         made = student(latents).clamp(-1, 1)

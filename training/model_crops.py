@@ -88,7 +88,8 @@ class ClipEncoder:
     def __call__(self, clips: SpokenClips) -> ClipLatents:
         pictures, sources = clips.pictures.to(self._device), clips.sources.to(self._device)
         mel = clips.mel.to(self._device)
-        tokens = self._audio_encoder(mel.flatten(0, 1)).unflatten(0, mel.shape[:2])
+        tokens = self._audio_encoder(mel.flatten(0, 1))
+        tokens = tokens.reshape(*mel.shape[:2], *tokens.shape[1:])
         whole = self._encode(pictures)
         mask = self._mask.expand(len(whole), 1, whole.shape[2], -1, -1)
         masked = self._encode(sources * self._keep)
@@ -96,7 +97,7 @@ class ClipEncoder:
 
     def _encode(self, pictures: Tensor) -> Tensor:
         latents = self._codec.encode(pictures.flatten(0, 1))
-        return latents.unflatten(0, pictures.shape[:2]).transpose(1, 2)
+        return latents.reshape(*pictures.shape[:2], *latents.shape[1:]).transpose(1, 2)
 
 
 def spoken_clips(

@@ -28,7 +28,7 @@ from training.causal import (
     parameter_groups,
 )
 from training.causal_rollout import Estimate
-from training.model_crops import SpokenClips
+from training.model_crops import ClipSource, SpokenClips
 from training.optimise import Recipe
 
 RECIPE = Recipe(steps=3, batch=1, rate=1e-2, warmup=1)
@@ -39,7 +39,7 @@ TINY_BIDIRECTIONAL = dataclasses.replace(
 )
 
 
-def noise_clips(spec: ModelSpec, asked: list[tuple[tuple[int, int], int]]) -> causal.ClipSource:
+def noise_clips(spec: ModelSpec, asked: list[tuple[tuple[int, int], int]]) -> ClipSource:
     """Pictures and sound of noise; what is asked for is noted."""
 
     def draw(shape: tuple[int, int], seed: int) -> SpokenClips:
