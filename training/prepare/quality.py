@@ -35,7 +35,7 @@ _BLACK, _WHITE = 20, 235  # limited range's ends, with a margin below
 
 _SPREAD: Final = 9  # pixels of the blur that a picture is compared with
 _BLOCK: Final = 8
-_MEASURED: Final = 256  # pixels a side that blur is measured at
+_MEASURED: Final = 256  # pixels a side, at most, that blur is measured at
 
 
 class QualityJudge(Protocol):
@@ -90,9 +90,10 @@ def measure(crop: U8, face: U8) -> Measures:
     """
     luma = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)
     size = face.shape[0] / luma.shape[0]
-    scaled = cv2.resize(luma, (_MEASURED, _MEASURED), interpolation=cv2.INTER_AREA)
+    side = min(luma.shape[0], _MEASURED)
+    scaled = cv2.resize(luma, (side, side), interpolation=cv2.INTER_AREA)
     # Around a face the backdrop may be out of focus.
-    top, left = _MEASURED // 8, _MEASURED // 6
+    top, left = side // 8, side // 6
     inner = np.asarray(scaled[top:-top, left:-left], np.uint8)
     middle = face[
         face.shape[0] // 6 : -face.shape[0] // 6, face.shape[1] // 6 : -face.shape[1] // 6
@@ -110,9 +111,9 @@ def measure(crop: U8, face: U8) -> Measures:
 def blur_effect(luma: U8) -> float:
     """0 (sharp) to 1: how little a picture changes when it is blurred.
 
-    Of the variation between neighbouring pixels, the share that a 9-pixel blur along their line
-    leaves; across or down, whichever is blurrier. F. Crete et al., "The blur effect: perception
-    and estimation with a new no-reference perceptual blur metric", SPIE 2007.
+    Of the variation between neighbouring pixels, the share that a blur along their line leaves;
+    across or down, whichever is blurrier. F. Crete et al., "The blur effect: perception and
+    estimation with a new no-reference perceptual blur metric", SPIE 2007.
 
     Args:
         luma: [h, w].
