@@ -27,8 +27,8 @@ import torch
 from engine.media import F32
 from training.dataset import CORPUS_FOLDER, TRAIN_FOLDER, Clip, CropStore, SpeechStore
 from training.mouth import OPENING
-from training.sync_inputs import SOUND, mouth_views, rows_of
-from training.sync_network import SyncExpert, load_expert
+from training.sync_inputs import ROWS_PER_FRAME, SOUND, mouth_views, rows_of
+from training.sync_network import ACCURACY_FILE, SyncExpert, load_expert
 from training.sync_pairs import MOVES
 from training.sync_score import F64, REACH, distances, sync_score
 
@@ -36,9 +36,9 @@ log = logging.getLogger(__name__)
 
 PLANTED: Final = 10  # frames either way
 SPANS: Final = (16, 24, 32)  # frames that the expert gets to see, beside whole clips
+SOUND_AROUND: Final = REACH + PLANTED  # frames of sound on both sides of a clip
 OUT_OF_SYNC: Final = 3  # frames from which moved sound counts as out of sync
 ROC_POINTS: Final = 21
-REPORT_FILE: Final = "sync_accuracy.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Stretch:
 
     Attributes:
         table: [n, 51] distances at offsets of 25 frames either way.
-        astray: [n] distances to what another clip says; nan where that is over.
+        astray: [n, 31] distances to what another clip says, at offsets of 15 frames either way.
         opening: [n + T - 1] of the mouth.
     """
 
@@ -69,8 +69,13 @@ class Stretch:
             yield Stretch(self.table[rows], self.astray[rows], opening)
 
 
-def measure(expert: SyncExpert, store: CropStore, speech: SpeechStore) -> dict[str, Any]:
+def measure(
+    expert: SyncExpert, store: CropStore, speech: SpeechStore, most: int = 1000
+) -> dict[str, Any]:
     """Everything by split of the speech and over all, ready for JSON.
+
+    Args:
+        most: clips to look at, spread over the corpus.
 
     Raises:
         ValueError: no held-out clip of a window's length speaks.
@@ -78,13 +83,13 @@ def measure(expert: SyncExpert, store: CropStore, speech: SpeechStore) -> dict[s
     clips = [c for c in store.clips("test") if c.speech and c.frames >= expert.frames]
     if not clips:
         raise ValueError(f"expected held-out clips of {expert.frames} frames with speech")
-    sounds = [expert.hear(rows_of(speech.power(clip.speech))) for clip in clips]
+    clips = clips[:: -(-len(clips) // most)]
+    sounds = [_heard(expert, speech, clip) for clip in clips]
     groups: dict[str, list[Stretch]] = {}
     for index, clip in enumerate(clips):
         seen = expert.see(mouth_views(store.crops(clip)))
-        table = distances(seen, sounds[index], clip.start_frame, REACH + PLANTED)
-        other = another(clips, index)
-        astray = distances(seen, sounds[other], clips[other].start_frame, 0)[:, 0]
+        table = distances(seen, *sounds[index], SOUND_AROUND)
+        astray = distances(seen, *sounds[another(clips, index)])
         stretch = Stretch(table, astray, store.mouth(clip)[:, OPENING])
         groups.setdefault(_split(clip), []).append(stretch)
     return {
@@ -94,6 +99,15 @@ def measure(expert: SyncExpert, store: CropStore, speech: SpeechStore) -> dict[s
         "all": summary([item for own in groups.values() for item in own], expert.frames),
         "splits": {split: summary(groups[split], expert.frames) for split in sorted(groups)},
     }
+
+
+def _heard(expert: SyncExpert, speech: SpeechStore, clip: Clip) -> tuple[F32, int]:
+    """Embeddings of a clip's sound and of what is around it, and where in them the clip begins."""
+    rows = rows_of(speech.power(clip.speech))
+    first = max(clip.start_frame - SOUND_AROUND, 0)
+    stop = clip.start_frame + clip.frames + SOUND_AROUND
+    heard = expert.hear(rows[first * ROWS_PER_FRAME : stop * ROWS_PER_FRAME])
+    return heard, clip.start_frame - first
 
 
 def another(clips: Sequence[Clip], index: int) -> int:
@@ -144,23 +158,36 @@ def offsets(stretches: Sequence[Stretch]) -> dict[str, Any]:
 
 
 def separation(stretches: Sequence[Stretch]) -> dict[str, Any]:
-    """ROC of the distance, as it is, of sound in place against moved and against other sound."""
+    """ROCs of sound in place against moved sound and against what others say.
+
+    `moved` and `other_sound` are by the distance as it is, `confidence` is by that, against
+    what others say, wherever it fits best.
+    """
     moving = [item for item in stretches if item.moves]
     own, moved, astray = [], [], []
+    sure, unsure = [], []
     for item in moving:
         middle = item.table.shape[1] // 2
         curve = [_mean(item.table[:, middle + k]) for k in range(-PLANTED, PLANTED + 1)]
         own.append(curve[PLANTED])
         moved += [v for k, v in enumerate(curve) if abs(k - PLANTED) >= OUT_OF_SYNC]
-        astray.append(_mean(item.astray))
-    return {"moved": roc(own, moved), "other_sound": roc(own, astray)} if moving else {}
+        astray.append(_mean(item.astray[:, REACH]))
+        sure.append(_doubt(item.table[:, middle - REACH : middle + REACH + 1]))
+        unsure.append(_doubt(item.astray))
+    if not moving:
+        return {}
+    return {
+        "moved": roc(own, moved),
+        "other_sound": roc(own, astray),
+        "confidence": roc(sure, unsure),
+    }
 
 
 def roc(inside: Sequence[float], outside: Sequence[float]) -> dict[str, Any]:
-    """Area under the curve, equal error rate and its distance, and points of the curve.
+    """Area under the curve, equal error rate and the limit that gives it, points of the curve.
 
     Args:
-        inside: distances of what is in sync, to be told as the smaller ones.
+        inside: of what is in sync, to be told as the smaller ones.
         outside: of what is not; nan is left out of both.
     """
     good, bad = (np.sort([v for v in values if v == v]) for values in (inside, outside))
@@ -179,7 +206,7 @@ def roc(inside: Sequence[float], outside: Sequence[float]) -> dict[str, Any]:
         "out_of_sync": len(bad),
         "area": round(area, 4),
         "equal_error": round(float((1.0 - taken[equal] + wrong[equal]) / 2), 4),
-        "equal_error_distance": round(float(limits[equal]), 4),
+        "equal_error_limit": round(float(limits[equal]), 4),
         "false_accept": [round(float(rate), 2) for rate in grid],
         "accept": [round(value, 4) for value in reached],
     }
@@ -188,6 +215,12 @@ def roc(inside: Sequence[float], outside: Sequence[float]) -> dict[str, Any]:
 def _mean(values: F64) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
+
+
+def _doubt(table: F64) -> float:
+    """The negative confidence."""
+    score = sync_score([table])
+    return float("nan") if score is None else -score.confidence
 
 
 def _split(clip: Clip) -> str:
@@ -202,13 +235,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--corpus", type=Path, default=CORPUS_FOLDER, help="speech/ and faces/")
     parser.add_argument("--expert", type=Path, default=TRAIN_FOLDER / "sync", help="its folder")
+    parser.add_argument("--most", type=int, default=1000, help="clips to look at (1000)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     store = CropStore.open(options.corpus / "faces")
     speech = SpeechStore(SOUND, options.corpus / "speech")
-    result = measure(load_expert(options.expert), store, speech)
+    result = measure(load_expert(options.expert), store, speech, options.most)
     for split, own in (("all", result["all"]), *result["splits"].items()):
         whole, moved = own["offsets"]["whole"], own["roc"]["clip"].get("moved", {})
         log.info(
@@ -216,8 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             split, own["clips"], whole.get("exact", 0), whole.get("within_1", 0),
             moved.get("area", 0),
         )  # fmt: skip
-    text = json.dumps(result, indent=1)
-    (options.expert / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(result)
+    (options.expert / ACCURACY_FILE).write_text(text + "\n", encoding="utf-8")
     return 0
 
 

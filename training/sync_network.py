@@ -24,6 +24,7 @@ from training.sync_inputs import ROWS_PER_FRAME, sound_windows, stacked
 WEIGHTS: Final = Path(__file__).parent / "weights"
 WEIGHTS_FILE: Final = "sync_expert.safetensors"
 NOTE_FILE: Final = "sync_expert.json"
+ACCURACY_FILE: Final = "sync_accuracy.json"
 
 CHANNELS: Final = (32, 32, 64, 64, 96)
 _NO_ATTENTION: Final = (False,) * len(CHANNELS)
@@ -102,6 +103,15 @@ def load_expert(folder: Path = WEIGHTS) -> SyncExpert:
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: expected a sync expert's note, {error!r}") from error
     return SyncExpert(load_syncnet(folder / WEIGHTS_FILE, *specs), frames)
+
+
+def read_accuracy(folder: Path = WEIGHTS) -> dict[str, Any] | None:
+    """What `training.sync_accuracy` measured of the folder's expert; None: nothing yet."""
+    path = folder / ACCURACY_FILE
+    if not path.is_file():
+        return None
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return report
 
 
 def save_expert(expert: SyncExpert, folder: Path, note: dict[str, Any]) -> None:

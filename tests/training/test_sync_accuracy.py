@@ -22,7 +22,7 @@ def stretch(best: int = 0, windows: int = 12, moves: bool = True) -> Stretch:
     table = np.full((windows, WIDTH), 1.0)
     table[:, WIDTH // 2 + best] = 0.3
     opening = np.tile((0.0, 1.0), (windows + 4) // 2).astype(np.float32) * moves
-    return Stretch(table, np.full(windows, 0.9), opening)
+    return Stretch(table, np.full((windows, 2 * REACH + 1), 0.9), opening)
 
 
 def test_offsets_are_judged_at_every_planted_one() -> None:
@@ -48,6 +48,8 @@ def test_a_stretch_is_cut_into_whole_parts_with_their_openings() -> None:
 def test_separation_holds_sound_in_place_against_moved_and_other_sound() -> None:
     found = separation([stretch(), stretch()])
     assert found["moved"]["area"] == found["other_sound"]["area"] == 1.0
+    assert found["confidence"]["area"] == 1.0
+    assert found["confidence"]["equal_error_limit"] == pytest.approx(-0.7)
     assert found["moved"]["in_sync"] == 2 and found["moved"]["out_of_sync"] == 2 * 16
 
 
