@@ -27,6 +27,7 @@ from benchmarks.report import here, write_report
 from engine.checkpoints import resolve_model
 from engine.errors import BackendError, ConfigError
 from engine.spec import CarryMode, ModelSpec, ReferenceMode, StartMode
+from training.sync_clips import Expert
 
 MANY_STEPS: Final = 20  # whose result the fewer steps are held against
 
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(given)
     import cv2
 
+    from training.sync_network import WEIGHTS, load_expert, read_accuracy
+
+    experts = options.sync_expert or WEIGHTS
     cv2.setNumThreads(1)
     folder = resolve_model(options.model)
     opener: Opener
@@ -74,9 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             FolderOpener(folder, options.drift_backend) if options.drift_backend else opener
         ),
         against_upstream=options.against == "upstream",
+        expert=load_expert(experts),
     )
     about = here("lipwire bench quality", given)
-    result = {"circumstances": about.to_dict(), **result}
+    accuracy = read_accuracy(experts)
+    result = {"circumstances": about.to_dict(), **result, "expert_accuracy": accuracy}
     for path in write_report(options.out, "quality", result, report_of(result, about)):
         _say(str(path))
     return 0
@@ -91,6 +97,7 @@ def measure(
     drift_seconds: float = 0.0,
     drift_opener: Opener | None = None,
     against_upstream: bool = False,
+    expert: Expert | None = None,
 ) -> dict[str, Any]:
     """Everything, ready for JSON; ways that the backend cannot run are listed as refused.
 
@@ -98,10 +105,11 @@ def measure(
         seconds, short_seconds: of a round, for cheap and for costly cases.
         drift_seconds: of the long stream; 0 for none. `drift_opener` runs it where it is
             another backend's.
+        expert: on sync; None: its figures are left out.
     """
     spec = opener.spec
     takes = make_takes(spec)
-    whole = Judge.of(spec, takes)
+    whole = Judge.of(spec, takes, expert)
     judges = {
         costly: whole.over(
             [shortened(take, min(round_frames(length), take.frames)) for take in takes]
@@ -296,5 +304,6 @@ def _parser() -> argparse.ArgumentParser:
         choices=("openvino", "onnxruntime", "torch"),
         help="of the long stream, where another is faster (as --backend)",
     )
+    parser.add_argument("--sync-expert", type=Path, help="folder of another sync expert (ours)")
     parser.add_argument("--out", type=Path, required=True, help="folder for JSON and page")
     return parser

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.quality.expert_page import expert_section, with_floors
 from benchmarks.report import (
     BarPlot,
     Block,
@@ -75,6 +76,7 @@ def report_of(result: dict[str, Any], about: Circumstances) -> Report:
     sections = [
         Section("Seams", SEAM_TEXT, seam_blocks(rows, usual)),
         Section("Sync", SYNC_TEXT, [sync_table(rows, result["floors"]), *sync_plots(usual)]),
+        *expert_section(rows, result["floors"], result.get("expert_accuracy")),
         Section("Steps", DISTANCE_TEXT, step_blocks(rows)),
     ]
     if result["drift"]:
@@ -165,9 +167,7 @@ def line_plot(usual: Sequence[dict[str, Any]]) -> LinePlot:
 
 def sync_table(rows: Sequence[dict[str, Any]], floors: dict[str, Any]) -> Table:
     """Every way and the floors."""
-    named = [(f"whole takes: {name.replace('_', ' ')}", None, None, row)
-             for name, row in floors.items()]  # fmt: skip
-    named += [(row["way"], row["hop"], row["steps"], row) for row in rows]
+    named = with_floors(rows, floors)
     return Table(
         ("way", "hop", "steps", "opening", "its ratio", "lag", "error", "by place, spread",
          "closed: recall", "precision", "mouth dB", "sharpness", "look"),

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.quality.expert import ExpertJudge
 from benchmarks.quality.material import Take, lips_box
 from benchmarks.quality.metrics import (
     F64,
@@ -26,6 +27,7 @@ from benchmarks.quality.runs import Run
 from engine.face.mask import mask_image, mask_latents
 from engine.media import F32, U8
 from engine.spec import ModelSpec
+from training.sync_clips import Expert
 
 OPENING: Final = 0
 
@@ -37,22 +39,26 @@ class Judge:
     Attributes:
         box: the lips in crop pixels.
         readers: one a take.
+        expert: on sync; None: it is not asked.
     """
 
     spec: ModelSpec
     takes: Sequence[Take]
     box: tuple[int, int, int, int]
     readers: tuple[MouthReader, ...]
+    expert: ExpertJudge | None = None
 
     @classmethod
-    def of(cls, spec: ModelSpec, takes: Sequence[Take]) -> Judge:
+    def of(cls, spec: ModelSpec, takes: Sequence[Take], expert: Expert | None = None) -> Judge:
         box = lips_box(spec.face, spec.resolution)
         readers = tuple(MouthReader.fit(take.reader, take.reader_mouth, box) for take in takes)
-        return cls(spec, takes, box, readers)
+        asked = None if expert is None else ExpertJudge.of(expert, spec, takes)
+        return cls(spec, takes, box, readers, asked)
 
     def over(self, takes: Sequence[Take]) -> Judge:
-        """The same readers, over shorter takes of the same faces."""
-        return dataclasses.replace(self, takes=takes)
+        """The same readers and expert, over shorter takes of the same faces."""
+        expert = None if self.expert is None else self.expert.over(takes)
+        return dataclasses.replace(self, takes=takes, expert=expert)
 
     def truths(self, frames: int) -> list[U8]:
         """uint8 [frames, R, R, 3] of each take, round and round."""
@@ -75,7 +81,8 @@ def score(judge: Judge, clips: Sequence[U8], hop: int, period: int | None = None
     Returns:
         `seam` (`metrics.Seam`) and `hop_line_db`, with the truth's beside it; `sync`: the
         opening's correlation, lag, spread over the truth's, mean error and that by place in
-        the hop, closed lips found; `change_ratio`: mean frame difference over the truth's,
+        the hop, closed lips found; `expert`: offset, distance and confidence by the sync
+        expert, None where it was not asked; `change_ratio`: mean frame difference over the truth's,
         above 1 flickers; `mouth_psnr_db`, `sharpness_ratio` and `look_error` against the truth.
     """
     frames = len(clips[0])
@@ -93,6 +100,7 @@ def score(judge: Judge, clips: Sequence[U8], hop: int, period: int | None = None
         "hop_line_truth_db": _round(hop_line_db(real, hop)),
         "change_ratio": _round(float(np.concatenate(changed).mean() / np.concatenate(real).mean())),
         "sync": sync(judge, clips, hop),
+        "expert": None if judge.expert is None else judge.expert.score(clips),
         "mouth_psnr_db": _round(psnr_db(clips, truths, judge.box)),
         "sharpness_ratio": _round(float(np.sum(sharp) / np.sum(ideal))),
         "look_error": _round(float(np.mean(looks))),

@@ -21,6 +21,7 @@ from benchmarks.report import Circumstances, render_html
 from engine.errors import BackendError
 from engine.spec import ModelSpec
 from tests.tiny_models import TINY_SPEC, make_tiny_model
+from tests.toy_expert import Levels
 from tests.toy_takes import ToyOpener, ToyRunner, toy_takes
 
 SMALL = Choice(("disjoint", "causal"), (4, 16), (1, 20), ("noise",), ("frame", "session"), (0,))
@@ -168,12 +169,14 @@ def test_the_command_writes_json_and_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "FolderOpener", lambda folder, name: ToyOpener())
+    monkeypatch.setattr("training.sync_network.load_expert", lambda folder: Levels())
     out = tmp_path / "out"
     arguments = "--backend openvino --modes causal --hops 4 --steps 1 --references frame"
     status = command.main([*arguments.split(), "--drift-seconds", "0", "--out", str(out)])
     assert status == 0
     result = json.loads((out / "quality.json").read_text())
     assert [row["way"] for row in result["rows"]] == ["causal"]
+    assert {row["expert"]["windows"] for row in result["floors"].values()} == {2 * (200 - 7)}
     assert result["circumstances"]["command"].startswith("lipwire bench quality --backend openvino")
     assert (out / "quality.html").is_file()
     assert "quality.html" in capsys.readouterr().out
