@@ -3,7 +3,7 @@
     python -m benchmarks.distilled_codec --corpus .scratch/corpus --work .scratch/codec
 
 The published codec cannot stand in a repository, so its part is played by a KL codec of its depth
-and a tenth of its width, taught the corpus's faces for some minutes of one core. The student is
+and an eighth of its width, taught the corpus's faces for some minutes of one core. The student is
 the served one at its full size. Both trainings resume. JSON and a picture go to benchmarks/results.
 """
 

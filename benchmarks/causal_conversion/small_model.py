@@ -68,7 +68,7 @@ def small_spec(audio: AudioSpec) -> ModelSpec:
         unet=UNetSpec(
             in_channels=3 * CHANNELS + 1,
             out_channels=CHANNELS,
-            block_out_channels=(48, 64),
+            block_out_channels=(32, 48),
             attention_blocks=(True, True),
             layers_per_block=1,
             attention_heads=4,
