@@ -29,20 +29,28 @@ _LOG_STEP = np.log(6.4) / 27.0
 
 
 @lru_cache
-def mel_filters(n_mels: int) -> F32:
-    """[n_mels, 201] triangular filters of unit area from 0 to 8 kHz; read-only."""
-    top = _BREAK_MEL + np.log(SAMPLE_RATE_HZ / 2 / _BREAK_HZ) / _LOG_STEP
-    mels = np.linspace(0.0, top, n_mels + 2)
+def mel_filters(
+    n_mels: int, bins: int = BINS, low_hz: float = 0.0, high_hz: float = SAMPLE_RATE_HZ / 2
+) -> F32:
+    """[n_mels, bins] triangular filters of unit area from `low_hz` to `high_hz`; read-only."""
+    mels = np.linspace(_mel(low_hz), _mel(high_hz), n_mels + 2)
     edges = np.where(
         mels < _BREAK_MEL, mels * _LINEAR_HZ, _BREAK_HZ * np.exp(_LOG_STEP * (mels - _BREAK_MEL))
     )
-    bins = np.linspace(0.0, SAMPLE_RATE_HZ / 2, BINS)
-    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    places = np.linspace(0.0, SAMPLE_RATE_HZ / 2, bins)
+    rising = (places - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - places) / np.diff(edges)[1:, None]
     area = 2.0 / (edges[2:] - edges[:-2])
     filters = (np.maximum(0.0, np.minimum(rising, falling)) * area[:, None]).astype(np.float32)
     filters.flags.writeable = False
     return filters
+
+
+def _mel(hz: float) -> float:
+    """A frequency's place on the Slaney scale."""
+    if hz < _BREAK_HZ:
+        return hz / _LINEAR_HZ
+    return float(_BREAK_MEL + np.log(hz / _BREAK_HZ) / _LOG_STEP)
 
 
 @lru_cache

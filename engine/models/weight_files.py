@@ -19,7 +19,7 @@ from torch import Tensor
 from engine.errors import ModelError
 
 # Checkpoints of trainers keep the weights beside other things, under one of these.
-_NESTED = ("state_dict", "model_state_dict")
+_NESTED = ("state_dict", "model_state_dict", "module", "model")
 _MAPPED_BYTES = 256 << 20
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 

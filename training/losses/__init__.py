@@ -1,0 +1,1 @@
+"""Losses in pixels that need networks of their own, and the reading of those networks' files."""
