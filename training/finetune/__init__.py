@@ -1,0 +1,1 @@
+"""LatentSync's second training stage, on one's own people: `python -m training.finetune`."""
