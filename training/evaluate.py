@@ -202,7 +202,7 @@ class Material:
         spoken: dict[str, list[Take]] = {
             split: speech_takes(store, spec, split, clips, corpus / "speech")
             for split in SPLITS
-            if split != "train"
+            if split != "train" and (corpus / "speech" / split).is_dir()
         }
         held = [clip for clip in store.clips("test") if clip.speech][: 3 * clips]
         return cls(load_regressor(judge), spoken, [paired_take(store, speech, c) for c in held])

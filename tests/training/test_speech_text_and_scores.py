@@ -46,6 +46,7 @@ def test_held_out_voices_never_train() -> None:
     train = names("train")
     assert not train & names("voices")
     assert not train & names("engine")
+    assert not train & names("neural")
     voices = {draw_speaker("train", rng).voice.language for _ in range(2000)}
     assert HELD_OUT_LANGUAGE not in voices
     assert draw_speaker("language", rng).voice.language == HELD_OUT_LANGUAGE

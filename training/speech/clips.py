@@ -103,7 +103,7 @@ def _texts(speaker: Speaker, split: Split, seconds: float, rng: np.random.Genera
     while len(texts) < max(2, round(seconds / 4.0)):
         babbles = speaker.babbles or (rng.random() < _BABBLE_SHARE and split == "train")
         text = babble(language, rng) if babbles else sentence(language, rng)
-        if split in ("language", "engine") or is_held_out(text) == (split != "train"):
+        if split in ("language", "engine", "neural") or is_held_out(text) == (split != "train"):
             texts.append(text)
     return texts
 

@@ -49,6 +49,7 @@ _SHARES: Final[dict[Split, float]] = {
     "voices": 0.045,
     "language": 0.025,
     "engine": 0.03,
+    "neural": 0.03,
 }
 PART_MINUTES: Final = 4.0
 _MOST_FAILURES: Final = 20  # of one part: beyond it the engine is broken, not the text

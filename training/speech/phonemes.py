@@ -68,6 +68,9 @@ _SPELLED: Final[dict[str, tuple[str, ...]]] = {
 # Length, tone, voicing, aspiration and nasality, which move no lip, and espeak's own marks.
 _MARKS: Final = frozenset('ːˑʰʱ\u0303\u0329\u032f\u031e\u031d\u030a\u032a0123456789:?-.^"')
 
+# Digits behind a phone: stress and tone.
+_TONES: Final[dict[PhoneSet, str]] = {"arpabet": "012", "pinyin": "12345"}
+
 
 def visemes_of_ipa(symbol: str) -> tuple[str, ...]:
     """Visemes of one espeak phone; marks that move no lip (length, tone) are skipped.
@@ -100,7 +103,7 @@ def visemes_of(phone_set: PhoneSet, symbol: str) -> tuple[str, ...]:
         return visemes_of_ipa(symbol)
     if not symbol:
         return (PAUSE,)
-    return PHONES[phone_set][symbol.rstrip("012") if phone_set == "arpabet" else symbol]
+    return PHONES[phone_set][symbol.rstrip(_TONES.get(phone_set, ""))]
 
 
 def is_stop(phone_set: PhoneSet, symbol: str) -> bool:

