@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from engine.errors import ConfigError, LipwireError
 from engine.face.detect import has_insightface
 from training.prepare.check import declared_seconds
-from training.prepare.judges import JudgePlan
+from training.prepare.judges import JudgePlan, judge_plan
 from training.prepare.listing import HyperIqa, make_listing, print_summary
 from training.prepare.one_source import PASSES, Prepared
 from training.prepare.quality import MIN_QUALITY
@@ -29,7 +29,6 @@ from training.prepare.settings import Settings
 from training.prepare.sources import Source, find_sources, split_people
 from training.prepare.sync import MAX_OFFSET_FRAMES
 from training.prepare.tools import ToolPlan
-from training.sync_network import WEIGHTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,13 +73,6 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
     listing = make_listing(prepared, splits, hyperiqa)
     listing.write(options.out)
     print_summary(listing, spent, console)
-
-
-def judge_plan(asked: str) -> JudgePlan | None:
-    """The judge that `--sync` asks for."""
-    if asked == "none":
-        return None
-    return JudgePlan(WEIGHTS if asked == "expert" else Path(asked))
 
 
 def _min_confidence(judge: JudgePlan | None, asked: float | None) -> float:

@@ -12,6 +12,7 @@ from typing import Final
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 
 from engine.media import F32, FPS, SAMPLE_RATE_HZ, U8
 from training.prepare.files import part_of
@@ -36,9 +37,30 @@ def write_clip(path: Path, crops: U8, samples: F32) -> None:
     part.replace(path)
 
 
+def replace_sound(path: Path, samples: F32) -> None:
+    """Gives a clip other sound; its pictures are not encoded again.
+
+    Args:
+        samples: 16 kHz [n * 640].
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    part = part_of(path)
+    with av.open(str(path)) as source, _opened(part) as container:
+        pictures = source.streams.video[0]
+        video = container.add_stream_from_template(pictures)
+        sound = container.add_stream("flac", rate=SAMPLE_RATE_HZ, layout="mono")
+        for packet in source.demux(pictures):
+            if packet.dts is not None:
+                packet.stream = video
+                container.mux(packet)
+        _add_sound(container, sound, samples)
+    part.replace(path)
+
+
 def _write(path: Path, crops: U8, samples: F32) -> None:
-    options = {"movflags": "+faststart", "fflags": "+bitexact"}
-    with av.open(str(path), "w", format="mp4", options=options) as container:
+    with _opened(path) as container:
         video = container.add_stream("libx264", rate=FPS)
         video.height, video.width = crops.shape[1:3]
         video.pix_fmt = "yuv420p"
@@ -51,9 +73,18 @@ def _write(path: Path, crops: U8, samples: F32) -> None:
             frame.pts, frame.time_base = index, Fraction(1, FPS)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        whole = np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
-        audio = av.AudioFrame.from_ndarray(whole[None], format="s16", layout="mono")
-        audio.sample_rate = SAMPLE_RATE_HZ
-        audio.pts, audio.time_base = 0, Fraction(1, SAMPLE_RATE_HZ)
-        container.mux(sound.encode(audio))
-        container.mux(sound.encode(None))
+        _add_sound(container, sound, samples)
+
+
+def _opened(path: Path) -> av.container.OutputContainer:
+    options = {"movflags": "+faststart", "fflags": "+bitexact"}
+    return av.open(str(path), "w", format="mp4", options=options)
+
+
+def _add_sound(container: av.container.OutputContainer, sound: AudioStream, samples: F32) -> None:
+    whole = np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
+    audio = av.AudioFrame.from_ndarray(whole[None], format="s16", layout="mono")
+    audio.sample_rate = SAMPLE_RATE_HZ
+    audio.pts, audio.time_base = 0, Fraction(1, SAMPLE_RATE_HZ)
+    container.mux(sound.encode(audio))
+    container.mux(sound.encode(None))

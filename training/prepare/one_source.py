@@ -19,7 +19,7 @@ from engine.media import F32, FPS, U8
 from engine.spec import FaceSpec
 from training.prepare.align import ClipAligner, face_luma
 from training.prepare.check import SourceInfo, check_source, declared_seconds
-from training.prepare.clip_file import write_clip
+from training.prepare.clip_file import replace_sound, write_clip
 from training.prepare.cut import cut_clips, same_reason, unbroken_runs, with_guard
 from training.prepare.faces import GUARD_FRAMES, FrameFace, follow_faces
 from training.prepare.pictures import GridFrame, grid_frames
@@ -29,7 +29,14 @@ from training.prepare.settings import Settings
 from training.prepare.shots import find_shots
 from training.prepare.sound import load_sound, speaking_share
 from training.prepare.sources import Source
-from training.prepare.sync import MIN_SPEAKING, SyncJudge, SyncLimits, clip_sound, synchronise
+from training.prepare.sync import (
+    MARGIN_FRAMES,
+    MIN_SPEAKING,
+    SyncCurve,
+    SyncJudge,
+    clip_sound,
+    source_offset,
+)
 
 PASSES = 3  # times that a video is decoded
 _WORTH_A_LINE_S = 1.0  # of pictures without sound
@@ -65,6 +72,16 @@ class ClipRecord:
     source: str
     start_s: float
     moved_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedClip:
+    """A clip on disk, its sound where the video has it, and what the judge of sync measured."""
+
+    file: str
+    frames: range
+    quality: float
+    curve: SyncCurve | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +186,7 @@ class _Work:
         self._folder, self._clock, self._advance, self._info = folder, clock, advance, info
         self._face: FaceSpec = latentsync_face(settings.resolution)
         self._findings: list[Finding] = []
+        self._judged: list[JudgedClip] = []
         self._clips: list[ClipRecord] = []
 
     def frames(self) -> Iterator[GridFrame]:
@@ -195,6 +213,7 @@ class _Work:
                 self._leave_out("cut", "too short between cuts and gaps", run)
             clips += pieces
         self._crop_and_judge(clips, faces, sound)
+        self._synchronise(sound)
         return Prepared(
             self._source.name,
             self._source.bytes,
@@ -256,29 +275,56 @@ class _Work:
         if quality < settings.min_quality:
             self._leave_out("quality", f"poor pictures: quality {quality:.0f}", clip)
             return
-        with self._clock.of("sync"):
-            limits = SyncLimits(settings.min_confidence, settings.max_offset_frames)
-            synced = synchronise(crops, sound, clip, self._tools.sync, limits)
-        if isinstance(synced, str):
-            self._leave_out("sync", synced, clip)
-            return
-        if synced.moved_frames:
-            self._find("sync", f"sound moved: by {synced.moved_frames} frames", clip, kept=True)
-        name = f"clips/{self._source.key}-{len(self._clips):04d}.mp4"
+        curve = None
+        if self._tools.sync is not None:
+            with self._clock.of("sync"):
+                around = clip_sound(sound, clip, margin=MARGIN_FRAMES)
+                curve = self._tools.sync.curve(crops, around)
+            if curve is None:
+                self._leave_out("sync", "too short to judge its sync", clip)
+                return
+        name = f"clips/{self._source.key}-{len(self._judged):04d}.mp4"
         with self._clock.of("write"):
-            write_clip(self._folder / name, crops, synced.samples)
-        self._clips.append(
-            ClipRecord(
-                file=name,
-                frames=len(clip),
-                offset_frames=0,
-                sync_confidence=round(synced.confidence, 4),
-                quality=round(quality, 1),
-                source=self._source.name,
-                start_s=clip.start / FPS,
-                moved_frames=synced.moved_frames,
+            write_clip(self._folder / name, crops, clip_sound(sound, clip))
+        self._judged.append(JudgedClip(name, clip, quality, curve))
+
+    def _synchronise(self, sound: F32) -> None:
+        """Moves the sound of all clips by what they say together, and keeps those that fit then."""
+        settings = self._settings
+        curves = [judged.curve for judged in self._judged if judged.curve is not None]
+        moved = source_offset(curves)
+        if 0 < abs(moved) <= settings.max_offset_frames:
+            whole = range(self._info.frames)
+            self._find("sync", f"sound moved: by {moved} frames", whole, kept=True)
+        for judged in self._judged:
+            reason = None
+            confidence = 0.0
+            if judged.curve is not None:
+                confidence = judged.curve.confidence(moved)
+                if abs(moved) > settings.max_offset_frames:
+                    reason = f"sound too far off: {-moved:+d} frames"
+                elif confidence < settings.min_confidence:
+                    reason = f"mouth does not fit the sound: confidence {confidence:.3g}"
+            if reason is not None:
+                self._leave_out("sync", reason, judged.frames)
+                (self._folder / judged.file).unlink()
+                continue
+            if moved:
+                with self._clock.of("write"):
+                    samples = clip_sound(sound, judged.frames, moved)
+                    replace_sound(self._folder / judged.file, samples)
+            self._clips.append(
+                ClipRecord(
+                    file=judged.file,
+                    frames=len(judged.frames),
+                    offset_frames=0,
+                    sync_confidence=round(confidence, 4),
+                    quality=round(judged.quality, 1),
+                    source=self._source.name,
+                    start_s=judged.frames.start / FPS,
+                    moved_frames=moved,
+                )
             )
-        )
 
     def _leave_out(self, stage: Stage, reason: str, frames: range) -> None:
         self._find(stage, reason, frames, kept=False)

@@ -1,56 +1,60 @@
-"""Whether a clip's mouth fits its sound, and by how much the sound has to be moved for it.
+"""By how much a video's sound is off its mouths, and which clips fit once it has been moved.
+
+A judge measures, for every offset, how far pictures and sound are apart. One clip's best offset is
+often wrong by a frame or more; the sound of one file is off by one amount, so the clips of a
+source are asked together, and each is then held to what they say.
 
 Facts of LatentSync's own preparation (github.com/bytedance/LatentSync, README and `preprocess/`):
-confidence of at least 3 by SyncNet, and an offset of at most 6 frames, which is then taken out.
-Confidences of other networks lie on other scales: every judge has a limit of its own.
+clip by clip, a confidence of at least 3 by SyncNet, and an offset of at most 6 frames, which is
+taken out. Confidences of other networks lie on other scales: every judge has a limit of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.media import F32, FRAME_SAMPLES, U8
 
+F64 = NDArray[np.float64]
+
 MAX_OFFSET_FRAMES: Final = 6
-MARGIN_FRAMES: Final = 15  # of sound that a judge gets on both sides of the clip
+MARGIN_FRAMES: Final = 15  # of sound beside the clip, and offsets that are looked at
 CLEARLY: Final = 0.25  # share of the confidence that moving must gain, else sound stays
 MIN_SPEAKING: Final = 0.3  # share of the clip that is not silence
 
 
 @dataclass(frozen=True, slots=True)
-class SyncVerdict:
-    """What a judge says of a clip.
+class SyncCurve:
+    """How far a clip's pictures are from its sound.
 
     Attributes:
-        offset_frames: by how many frames the pictures come after their sound; negative: before.
-        confidence: that it is so, on the judge's own scale.
-        as_it_is: confidence that there is no offset, at most the other.
+        distances: float64 [2 * MARGIN_FRAMES + 1]; entry MARGIN_FRAMES + k is the mean between
+            what is seen at frame t and heard at frame t + k.
+        windows: that it is the mean of.
     """
 
-    offset_frames: int
-    confidence: float
-    as_it_is: float
+    distances: F64
+    windows: int
 
-    @property
-    def clear_offset(self) -> int:
-        """The offset where it is clearly better than none: judges are off by a frame or so."""
-        clear = self.confidence - self.as_it_is >= CLEARLY * self.confidence
-        return self.offset_frames if clear else 0
+    def confidence(self, offset_frames: int) -> float:
+        """That the pictures come so many frames after their sound: the median less the distance.
 
-    @property
-    def clear_confidence(self) -> float:
-        """The confidence at `clear_offset`."""
-        return self.confidence if self.clear_offset else self.as_it_is
+        Chung and Zisserman, "Out of time: automated lip sync in the wild", 2016.
+        """
+        distance = self.distances[MARGIN_FRAMES - offset_frames]
+        return float(np.median(self.distances) - distance)
 
 
 class SyncJudge(Protocol):
     """Tells how well mouths fit sound."""
 
-    def judge(self, crops: U8, samples: F32) -> SyncVerdict | None:
-        """The verdict; None: the clip is too short for one.
+    def curve(self, crops: U8, samples: F32) -> SyncCurve | None:
+        """The curve of a clip; None: it is too short.
 
         Args:
             crops: RGB [n, R, R, 3], aligned to LatentSync's template.
@@ -58,27 +62,20 @@ class SyncJudge(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class SyncLimits:
-    """What is kept."""
+def source_offset(curves: Sequence[SyncCurve]) -> int:
+    """By how many frames a source's pictures come after their sound; negative: before.
 
-    min_confidence: float
-    max_offset_frames: int = MAX_OFFSET_FRAMES
-
-
-@dataclass(frozen=True, slots=True)
-class Synced:
-    """A clip's sound, in time with its pictures.
-
-    Attributes:
-        samples: 16 kHz [n * 640].
-        moved_frames: that it was moved by.
-        confidence: after that; 0.0 where nobody judged.
+    0 unless that is clearly worse.
     """
-
-    samples: F32
-    moved_frames: int
-    confidence: float
+    if not curves:
+        return 0
+    weights = [curve.windows for curve in curves]
+    pooled = np.average([curve.distances for curve in curves], axis=0, weights=weights)
+    together = SyncCurve(pooled, sum(weights))
+    offset = MARGIN_FRAMES - int(pooled.argmin())
+    confidence = together.confidence(offset)
+    clear = confidence - together.confidence(0) >= CLEARLY * confidence
+    return offset if clear else 0
 
 
 def clip_sound(sound: F32, clip: range, offset_frames: int = 0, margin: int = 0) -> F32:
@@ -96,32 +93,3 @@ def clip_sound(sound: F32, clip: range, offset_frames: int = 0, margin: int = 0)
     begin = max(-first, 0)
     result[begin : begin + len(inside)] = inside
     return result
-
-
-def synchronise(
-    crops: U8, sound: F32, clip: range, judge: SyncJudge | None, limits: SyncLimits
-) -> Synced | str:
-    """The clip's sound moved to where it belongs, or why the clip is left out.
-
-    A clip whose sound was moved is judged again: what does not stay where it was put fits nowhere.
-
-    Args:
-        crops: of the clip's frames.
-        sound: of the whole video.
-        judge: None: the sound is taken as it is.
-    """
-    if judge is None:
-        return Synced(clip_sound(sound, clip), 0, 0.0)
-    verdict = judge.judge(crops, clip_sound(sound, clip, margin=MARGIN_FRAMES))
-    if verdict is None:
-        return "too short to judge its sync"
-    if verdict.clear_confidence < limits.min_confidence:
-        return f"mouth does not fit the sound: confidence {verdict.clear_confidence:.3g}"
-    moved = verdict.clear_offset
-    if abs(moved) > limits.max_offset_frames:
-        return f"sound too far off: by {-moved:+d} frames"
-    if moved:
-        verdict = judge.judge(crops, clip_sound(sound, clip, moved, MARGIN_FRAMES))
-        if verdict is None or verdict.clear_offset != 0:
-            return f"sound fits nowhere: moved by {moved} frames and still off"
-    return Synced(clip_sound(sound, clip, moved), moved, verdict.as_it_is)

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.media import F32, U8
 from tests.prepared_videos import heads, murmur
-from training.prepare.clip_file import write_clip
+from training.prepare.clip_file import replace_sound, write_clip
 
 
 def read(path: Path) -> tuple[list[av.VideoFrame], F32]:
@@ -50,3 +50,15 @@ def test_the_same_clip_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         write_clip(tmp_path / name, crops(10), murmur(10))
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_other_sound_leaves_every_picture_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "c.mp4"
+    write_clip(path, crops(20), murmur(20))
+    before, _ = read(path)
+    replace_sound(path, murmur(20, seed=1))
+    after, sound = read(path)
+    assert np.abs(sound - np.clip(murmur(20, seed=1), -1, 1)).max() <= 0.501 / 32767
+    for old, new in zip(before, after, strict=True):
+        assert old.pts == new.pts and old.time_base == new.time_base
+        assert np.array_equal(old.to_ndarray(), new.to_ndarray())

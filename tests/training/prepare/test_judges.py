@@ -9,9 +9,8 @@ import pytest
 
 from engine.errors import ConfigError
 from engine.media import F32, FRAME_SAMPLES, U8
-from training.prepare.__main__ import judge_plan
-from training.prepare.judges import EXPERT_MIN_CONFIDENCE, ExpertJudge, JudgePlan
-from training.prepare.sync import MARGIN_FRAMES, clip_sound
+from training.prepare.judges import EXPERT_MIN_CONFIDENCE, ExpertJudge, JudgePlan, judge_plan
+from training.prepare.sync import MARGIN_FRAMES, clip_sound, source_offset
 from training.sync_network import WEIGHTS_FILE
 
 WINDOW = 6
@@ -32,6 +31,8 @@ class LightIsLoud:
 
 def _windows(values: F32) -> F32:
     """[n - WINDOW + 1, WINDOW] of unit length, each around its mean."""
+    if len(values) < WINDOW:
+        return np.zeros((0, WINDOW), np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(values, WINDOW).astype(np.float64)
     centred = windows - windows.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True) + 1e-9
@@ -48,13 +49,21 @@ def test_the_experts_offset_moves_sound_back_to_its_pictures(late_frames: int) -
     sound = (loudness * rng.standard_normal(len(loudness))).astype(np.float32)
     judge = ExpertJudge(LightIsLoud(len(clip) + 2 * MARGIN_FRAMES))  # type: ignore[arg-type]
     bright = (200 * crops).astype(np.uint8)
-    verdict = judge.judge(bright, clip_sound(sound, clip, margin=MARGIN_FRAMES))
-    assert verdict is not None
-    assert verdict.offset_frames == -late_frames
-    moved = clip_sound(sound, clip, verdict.offset_frames, MARGIN_FRAMES)
-    again = judge.judge(bright, moved)
-    assert again is not None
-    assert again.offset_frames == 0
+    curve = judge.curve(bright, clip_sound(sound, clip, margin=MARGIN_FRAMES))
+    assert curve is not None
+    assert source_offset([curve]) == -late_frames
+    moved = judge.curve(bright, clip_sound(sound, clip, -late_frames, MARGIN_FRAMES))
+    assert moved is not None
+    assert source_offset([moved]) == 0
+    assert moved.confidence(0) == pytest.approx(curve.confidence(-late_frames), abs=0.05)
+
+
+def test_a_clip_shorter_than_the_experts_window_has_no_curve() -> None:
+    frames = WINDOW - 1
+    judge = ExpertJudge(LightIsLoud(frames + 2 * MARGIN_FRAMES))  # type: ignore[arg-type]
+    crops = np.zeros((frames, 64, 64, 3), np.uint8)
+    sound = np.zeros((frames + 2 * MARGIN_FRAMES) * FRAME_SAMPLES, np.float32)
+    assert judge.curve(crops, sound) is None
 
 
 def test_a_judge_is_named_by_its_weights(tmp_path: Path) -> None:

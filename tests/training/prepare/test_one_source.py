@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from engine.face.haar import HaarDetector
-from engine.media import F32, U8
+from engine.media import F32, FRAME_SAMPLES, U8
 from tests.prepared_videos import head_video, heads, murmur
 from training.prepare.check import check_source
 from training.prepare.one_source import PASSES, Prepared, StageClock, Tools, prepare_source
@@ -18,41 +19,43 @@ from training.prepare.quality import MeasuredQuality
 from training.prepare.settings import Settings
 from training.prepare.sound import load_sound
 from training.prepare.sources import find_sources
-from training.prepare.sync import SyncJudge, SyncVerdict, clip_sound
+from training.prepare.sync import MARGIN_FRAMES, SyncCurve, SyncJudge, clip_sound
 from training.toy_videos import steady, write_video
 
 SETTINGS = Settings(resolution=64, shortest_s=1.0, longest_s=2.0, smallest_face=32.0)
 
 
-class LateByThree:
-    """Finds sound three frames late until it has been moved."""
+class LateBy:
+    """Finds the sound of every clip some frames late."""
 
-    def __init__(self) -> None:
-        self.heard: list[F32] = []
+    def __init__(self, frames: int) -> None:
+        self._frames = frames
 
-    def judge(self, crops: U8, samples: F32) -> SyncVerdict:
-        self.heard.append(samples)
-        first = len(self.heard) == 1
-        return SyncVerdict(-3, 5.0, 0.0) if first else SyncVerdict(0, 5.0, 5.0)
+    def curve(self, crops: U8, samples: F32) -> SyncCurve:
+        assert len(samples) == (len(crops) + 2 * MARGIN_FRAMES) * FRAME_SAMPLES
+        distances = np.ones(2 * MARGIN_FRAMES + 1)
+        distances[MARGIN_FRAMES + self._frames] = 0.5
+        return SyncCurve(distances, len(crops))
 
 
-def prepare(videos: Path, out: Path, judge: SyncJudge | None = None) -> tuple[Prepared, float]:
+def prepare(
+    videos: Path, out: Path, judge: SyncJudge | None = None, settings: Settings = SETTINGS
+) -> tuple[Prepared, float]:
     """What becomes of the only video, and the seconds of work that were told of."""
     (out / "clips").mkdir(parents=True)
     cv2.setNumThreads(1)
     told: list[float] = []
     tools = Tools(HaarDetector(), MeasuredQuality(), judge)
     (source,) = find_sources(videos)
-    prepared = prepare_source(source, SETTINGS, tools, out, StageClock(), told.append)
+    prepared = prepare_source(source, settings, tools, out, StageClock(), told.append)
     return prepared, sum(told)
 
 
 def test_the_clip_has_the_sound_that_the_judge_moved(tmp_path: Path) -> None:
     path = head_video(tmp_path / "v.mp4", 1.8)
-    judge = LateByThree()
-    prepared, told_s = prepare(tmp_path, tmp_path / "out", judge)
+    prepared, told_s = prepare(tmp_path, tmp_path / "out", LateBy(3))
     (clip,) = prepared.clips
-    assert (clip.moved_frames, clip.offset_frames, clip.sync_confidence) == (-3, 0, 5.0)
+    assert (clip.moved_frames, clip.offset_frames, clip.sync_confidence) == (-3, 0, 0.5)
     first = round(clip.start_s * 25)
     whole = load_sound(path, check_source(path, 1.0).origin)
     with av.open(str(tmp_path / "out" / clip.file)) as container:
@@ -64,6 +67,18 @@ def test_the_clip_has_the_sound_that_the_judge_moved(tmp_path: Path) -> None:
         "sound moved: by -3 frames"
     ]
     assert told_s == pytest.approx(PASSES * 1.8)
+
+
+def test_sound_that_is_too_far_off_or_fits_too_little_leaves_no_clip(tmp_path: Path) -> None:
+    head_video(tmp_path / "v.mp4", 1.8)
+    far, _ = prepare(tmp_path, tmp_path / "far", LateBy(7))
+    strict = replace(SETTINGS, min_confidence=0.6)
+    poor, _ = prepare(tmp_path, tmp_path / "poor", LateBy(0), strict)
+    assert far.findings[-1].reason == "sound too far off: +7 frames"
+    assert poor.findings[-1].reason == "mouth does not fit the sound: confidence 0.5"
+    for name, prepared in (("far", far), ("poor", poor)):
+        assert prepared.clips == ()
+        assert list((tmp_path / name / "clips").iterdir()) == []
 
 
 def test_a_clip_in_which_nobody_speaks_is_left_out(tmp_path: Path) -> None:
