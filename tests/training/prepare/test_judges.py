@@ -6,10 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from engine.errors import ConfigError
 from engine.media import F32, FRAME_SAMPLES, U8
-from training.prepare.judges import EXPERT_MIN_CONFIDENCE, ExpertJudge, JudgePlan, judge_plan
+from training.prepare.judges import (
+    EXPERT_MIN_CONFIDENCE,
+    ExpertJudge,
+    JudgePlan,
+    PublishedJudge,
+    judge_plan,
+)
 from training.prepare.sync import MARGIN_FRAMES, clip_sound, source_offset
 from training.sync_network import WEIGHTS_FILE
 
@@ -56,6 +63,53 @@ def test_the_experts_offset_moves_sound_back_to_its_pictures(late_frames: int) -
     assert moved is not None
     assert source_offset([moved]) == 0
     assert moved.confidence(0) == pytest.approx(curve.confidence(-late_frames), abs=0.05)
+
+
+class _Bright(nn.Module):
+    """Windows of pictures [b, 48, 128, 256] by how bright each frame is."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        assert frames.shape[1:] == (48, 128, 256)
+        levels = frames.mean(dim=(2, 3)).reshape(-1, 16, 3).mean(dim=2)
+        return levels - levels.mean(dim=1, keepdim=True)
+
+
+class _Loud(nn.Module):
+    """Windows of sound [b, 1, 80, 52] by how loud it is in each of their frames."""
+
+    def forward(self, mel: Tensor) -> Tensor:
+        assert mel.shape[1:] == (1, 80, 52)
+        # A frame is 3.2 columns; its middle one is heard.
+        middles = [int(3.2 * frame + 1.6) for frame in range(16)]
+        levels = mel.mean(dim=(1, 2))[:, middles]
+        return levels - levels.mean(dim=1, keepdim=True)
+
+
+class PublishedShape(nn.Module):
+    """Stands in for the published network: light belongs to loud."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visual_encoder, self.audio_encoder = _Bright(), _Loud()
+
+
+@pytest.mark.parametrize(("late_frames", "resolution"), [(-5, 256), (0, 256), (4, 64)])
+def test_the_published_networks_windows_of_sound_and_pictures_belong_together(
+    late_frames: int, resolution: int
+) -> None:
+    rng = np.random.default_rng(1)
+    pattern = rng.integers(0, 2, 80)
+    clip = range(20, 60)
+    crops = np.zeros((40, resolution, resolution, 3), np.uint8)
+    crops[:] = 40 + 160 * pattern[20:60, None, None, None]
+    loudness = np.repeat(np.roll(pattern, late_frames) * 0.3 + 0.003, FRAME_SAMPLES)
+    sound = (loudness * rng.standard_normal(len(loudness))).astype(np.float32)
+    judge = PublishedJudge(PublishedShape())  # type: ignore[arg-type]
+    curve = judge.curve(crops, clip_sound(sound, clip, margin=MARGIN_FRAMES))
+    assert curve is not None
+    assert source_offset([curve]) == -late_frames
+    assert curve.windows == 7
+    assert judge.curve(crops[:15], clip_sound(sound, range(20, 35), margin=MARGIN_FRAMES)) is None
 
 
 def test_a_clip_shorter_than_the_experts_window_has_no_curve() -> None:
