@@ -38,10 +38,11 @@ _PEAK_PICTURES: Final = 40  # before it is followed: a mouth must have had time 
 _MOST: Final = 6.0
 _ASTRAY: Final = 0.8  # of the lower face's deviation
 _COVER_PICTURES: Final = 2  # in a row
-# The same where most of the lower face is as it was. A mouth that opens wide after a pause does
-# that, but closes sooner.
+# The same where most of the lower face is as it was and the rest doesn't deviate much: a mouth
+# that opens wide after a pause looks so, but closes sooner.
 _SMALL_COVER_PICTURES: Final = 6
-_AS_IT_WAS: Final = 1.0  # spreads that a cell deviates by
+_AS_IT_WAS: Final = 0.67  # of the mean deviation, that the median cell stays under
+_MOUTH_ALONE: Final = 0.6  # above the limit, that a mouth stays under
 _CLEAR_PICTURES: Final = 4
 LEARNING_PICTURES: Final = 10  # before anything is judged
 _RATE: Final = 0.04  # of learning
@@ -160,7 +161,8 @@ def judge_cover(state: OcclusionState, view: F32, yaw: float) -> bool:
             state.peak += rate * (state.level - state.peak)
         state.usual += (_USUAL_RATE if state.seen > LEARNING_PICTURES else 0.2) * state.upper
     else:
-        small = float(np.median(counted[_LOWER])) < _AS_IT_WAS
+        median = float(np.median(counted[_LOWER]))
+        small = median < _AS_IT_WAS * state.level and state.level < state.limit + _MOUTH_ALONE
         state.since += 1 if small else _SMALL_COVER_PICTURES // _COVER_PICTURES
         if state.since >= _SMALL_COVER_PICTURES:
             state.covered, state.since, state.still = True, 0, 0
