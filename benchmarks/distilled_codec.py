@@ -4,7 +4,8 @@
 
 The published codec cannot stand in a repository, so its part is played by a KL codec of its depth
 and an eighth of its width, taught the corpus's faces for some minutes of one core. The student is
-the served one at its full size. Both trainings resume. JSON and a picture go to benchmarks/results.
+the served one at its full size. Its training resumes; a teacher that is there is kept. JSON and a
+picture go to benchmarks/results.
 """
 
 from __future__ import annotations

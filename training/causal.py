@@ -1,6 +1,6 @@
 """Turns a bidirectional model into a causal one, whose carry-over is exact.
 
-    python -m training.causal --model FOLDER --out FOLDER --steps 2000
+    python -m training.causal --model FOLDER --out FOLDER --steps 2000 [--clips FOLDER]
 
 A bidirectional model sees all 16 frames of its window, those to come among them: served hop by hop
 it must compute the whole window for every hop (mode "pinned"). Its weights run causally as they
@@ -16,7 +16,7 @@ are (mode "carry") meet frames that lack their future, and seams. Here they lear
 
 Any architecture is converted by the same code: norms per frame or pooled over frames (whose
 moments are carried too), temporal layers in both halves, any codec and prediction type. The clips
-are the corpus's where the model has its crop of a face; `convert` takes any other source.
+are the corpus's where the model has its crop of a face, else prepared videos (`training.prepare`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ from engine.checkpoints import (
     resolve_model,
 )
 from engine.errors import ConfigError
+from engine.models.attention import FeedForward, SpatialTransformer
 from engine.spec import ModelSpec
+from training.causal_clips import prepared_source
 from training.causal_rollout import (
     Denoising,
     Estimate,
@@ -53,15 +55,19 @@ from training.derived_model import write_derived_model
 from training.model_crops import ClipEncoder, ClipSource, SpokenClips, corpus_source, latent_weight
 from training.optimise import Recipe, Run, step_generator
 from training.painting import latent_loss
+from training.recompute import recompute_in_backward
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT: Final = "causal.checkpoint.pt"
+SKIPPED: Final = "skipped.tsv"
 HOPS: Final = (1, 2, 4, 4, 8)  # drawn from at every step
 CLIP_FRAMES: Final = 24  # half a window longer than one
 STREAM_SHARE: Final = 0.2  # of the steps, through real rings
 STREAM_FRAMES: Final = 40  # what the first layers saw has left the rings of all others
 LEARNT_FRAMES: Final = 16  # the last ones of those, which have gradients
+# What notes nothing about its frames: norms and temporal attentions keep what is carried.
+RECOMPUTED: Final = (SpatialTransformer, FeedForward)
 # The temporal modules are what has to change; the rest only makes room.
 TEMPORAL_RATE: Final = 1.0
 SPATIAL_RATE: Final = 0.25
@@ -209,6 +215,7 @@ def convert(
     recipe: Recipe,
     *,
     temporal_only: bool = False,
+    recompute: bool = False,
     device: torch.device | str = "cpu",
 ) -> ModelSpec:
     """Trains and writes the causal model's folder; resumes from the checkpoint in it.
@@ -217,6 +224,7 @@ def convert(
         model_dir: the bidirectional model's folder.
         temporal_only: leave all but the temporal modules as they are: a third of a published
             model's parameters, and of the optimiser's memory.
+        recompute: compute inner activations twice rather than keep them.
 
     Raises:
         ConfigError: the model cannot be converted.
@@ -228,6 +236,8 @@ def convert(
     )
     teacher = window_forward(load_unet(model_dir, spec, device), window)
     unet = load_unet(model_dir, spec, device)
+    if recompute:
+        recompute_in_backward(unet, RECOMPUTED)
     out.mkdir(parents=True, exist_ok=True)
     run = Run(unet, recipe, parameter_groups(unet, temporal_only=temporal_only), out / CHECKPOINT)
     run.resume()
@@ -269,17 +279,29 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=3, help="clips a step")
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--temporal-only", action="store_true")
+    parser.add_argument("--recompute", action="store_true", help="time for memory")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--corpus", type=Path, default=CORPUS_FOLDER)
+    faces = parser.add_mutually_exclusive_group()
+    faces.add_argument("--clips", type=Path, help="what training.prepare made")
+    faces.add_argument("--corpus", type=Path, default=CORPUS_FOLDER)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     model_dir = resolve_model(args.model)
     spec = ModelSpec.read(model_dir)
-    store = CropStore.open(args.corpus / "faces")
-    clips = corpus_source(store, SpeechStore(spec.audio, args.corpus / "speech"), spec)
-    recipe = Recipe(args.steps, args.batch, args.rate, seed=4)
+    if args.clips:
+        args.out.mkdir(parents=True, exist_ok=True)
+        clips = prepared_source(args.clips, spec, STREAM_FRAMES, args.out / SKIPPED)
+    else:
+        store = CropStore.open(args.corpus / "faces")
+        clips = corpus_source(store, SpeechStore(spec.audio, args.corpus / "speech"), spec)
     convert(
-        model_dir, args.out, clips, recipe, temporal_only=args.temporal_only, device=args.device
+        model_dir,
+        args.out,
+        clips,
+        Recipe(args.steps, args.batch, args.rate, seed=4),
+        temporal_only=args.temporal_only,
+        recompute=args.recompute,
+        device=args.device,
     )
 
 

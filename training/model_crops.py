@@ -42,14 +42,17 @@ class SpokenClips:
     """Runs of consecutive frames with their sound.
 
     Attributes:
-        pictures, sources: [b, f, 3, R, R] in [-1, 1], with the mouth to draw and with another.
+        pictures: [b, f, 3, R, R] in [-1, 1], with the mouth to draw.
+        sources: of that shape: what is kept outside of the mask is taken from these.
         mel: [b, f, n_mels, mel_frames].
+        references: of the pictures' shape, with another mouth; None: the sources.
         mouth: [b, f, 7] the truth; None where nobody knows it.
     """
 
     pictures: Tensor
     sources: Tensor
     mel: Tensor
+    references: Tensor | None = None
     mouth: Tensor | None = None
 
 
@@ -59,7 +62,8 @@ class ClipLatents:
 
     Attributes:
         whole: [b, C, f, s, s] latents of the pictures.
-        masked, reference: of the sources, with the generated part greyed out and without.
+        masked: of the sources with the generated part greyed out.
+        reference: of the references.
         mask: [b, 1, f, s, s] 1 = keep.
         tokens: [b, f, tokens, width].
     """
@@ -93,7 +97,8 @@ class ClipEncoder:
         whole = self._encode(pictures)
         mask = self._mask.expand(len(whole), 1, whole.shape[2], -1, -1)
         masked = self._encode(sources * self._keep)
-        return ClipLatents(whole, masked, self._encode(sources), mask, tokens)
+        references = sources if clips.references is None else clips.references.to(self._device)
+        return ClipLatents(whole, masked, self._encode(references), mask, tokens)
 
     def _encode(self, pictures: Tensor) -> Tensor:
         latents = self._codec.encode(pictures.flatten(0, 1))
@@ -132,9 +137,8 @@ def spoken_clips(
     seen = colour_jitter(seen, generator, group=2 * frames)
     pair = seen.reshape(count, 2, frames, *seen.shape[1:])
     heard = vary(torch.from_numpy(np.stack(power)), generator)
-    return SpokenClips(
-        pair[:, 0], pair[:, 1], windows_of(heard, spec.audio), torch.from_numpy(np.stack(mouths))
-    )
+    mel, mouth = windows_of(heard, spec.audio), torch.from_numpy(np.stack(mouths))
+    return SpokenClips(pair[:, 0], pair[:, 1], mel, mouth=mouth)
 
 
 def resized(pictures: Tensor, resolution: int) -> Tensor:

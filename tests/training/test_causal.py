@@ -14,11 +14,12 @@ from engine.errors import ConfigError
 from engine.models.build import build_unet
 from engine.spec import ModelSpec
 from tests.published_models import TINY_PUBLISHED
-from tests.tiny_models import TINY_SPEC, write_random_model
+from tests.tiny_models import TINY_SPEC, randomize, write_random_model
 from training import causal
 from training.causal import (
     CHECKPOINT,
     LEARNT_FRAMES,
+    RECOMPUTED,
     STREAM_FRAMES,
     Draw,
     causal_spec,
@@ -27,9 +28,10 @@ from training.causal import (
     errors_of,
     parameter_groups,
 )
-from training.causal_rollout import Estimate
+from training.causal_rollout import Estimate, stream_forward
 from training.model_crops import ClipSource, SpokenClips
 from training.optimise import Recipe
+from training.recompute import recompute_in_backward
 
 RECIPE = Recipe(steps=3, batch=1, rate=1e-2, warmup=1)
 TINY_BIDIRECTIONAL = dataclasses.replace(
@@ -92,6 +94,22 @@ def test_a_conversion_that_was_killed_goes_on_as_if_it_had_not_been(
     assert states[0]["means"] == states[1]["means"]
     for key, value in states[0]["module"].items():
         assert torch.equal(value, states[1]["module"][key]), key
+
+
+def test_recomputing_changes_no_gradient() -> None:
+    sizes = (1, TINY_PUBLISHED.unet.in_channels, 20, 4, 4)
+    sample, tokens = torch.randn(sizes), torch.randn(1, 20, 20, 16)
+
+    def gradients(recomputed: int) -> list[Tensor]:
+        unet = build_unet(TINY_PUBLISHED)
+        randomize(unet, 4)
+        assert bool(recomputed) == bool(recompute_in_backward(unet, RECOMPUTED[:recomputed]))
+        out = stream_forward(unet, 4, 16, learn_from=12)(sample, torch.full((1,), 699.0), tokens)
+        out.square().mean().backward()  # type: ignore[no-untyped-call]
+        return [value.grad for value in unet.parameters() if value.grad is not None]
+
+    for kept, again in zip(gradients(0), gradients(len(RECOMPUTED)), strict=True):
+        torch.testing.assert_close(again, kept)
 
 
 def test_only_temporal_modules_learn_where_nothing_else_may() -> None:

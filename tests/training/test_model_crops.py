@@ -10,7 +10,7 @@ from engine.face.align import latentsync_face
 from engine.models.build import build_audio_encoder, build_codec
 from engine.spec import FaceSpec, ModelSpec
 from tests.tiny_models import TINY_SPEC
-from tests.toy_corpus import write_toy_corpus
+from tests.toy_corpus import CLIP_FRAMES, write_toy_corpus
 from training.dataset import BUNDLED_FACE, CropStore, SpeechStore
 from training.model_crops import (
     ClipEncoder,
@@ -87,7 +87,7 @@ def test_pictures_are_averaged_down() -> None:
     ("spec", "frames", "why"),
     [
         (dataclasses.replace(SPEC, face=latentsync_face(32)), 6, "the corpus's crop"),
-        (SPEC, 21, "at least 21 frames"),
+        (SPEC, CLIP_FRAMES + 1, "at least"),
     ],
 )
 def test_what_the_corpus_cannot_show_is_refused(
