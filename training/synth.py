@@ -159,7 +159,8 @@ def seconds_of(corpus: Path) -> tuple[float, float]:
 
     def total(pattern: str) -> float:
         listings = [json.loads(path.read_text(encoding="utf-8")) for path in corpus.glob(pattern)]
-        return sum(entry["frames"] for listing in listings for entry in listing) / FPS
+        frames: int = sum(entry["frames"] for listing in listings for entry in listing)
+        return frames / FPS
 
     return total("speech/*/clips.json"), total("faces/crops_*.json")
 
