@@ -12,10 +12,11 @@ import pytest
 from training.faces.avatars import FRAMES, Cast, cast, idle_motion
 
 BUNDLED = Path(__file__).parents[2] / "engine" / "bundled" / "avatars"
-NAMES = ("anna", "marco", "mei")
+NAMES = ("anna", "marco", "mei", "amara", "henrik")
 
 
-def test_there_are_three_avatars() -> None:
+def test_every_member_of_the_cast_is_bundled() -> None:
+    assert sorted(path.name for path in BUNDLED.iterdir() if path.is_dir()) == sorted(NAMES)
     assert tuple(member.name for member in cast()) == NAMES
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import cv2
@@ -105,13 +106,36 @@ def test_alignment_takes_the_points_to_the_template(crops: CropRenderer, pose: P
     assert np.ptp(units[:, 0]) == pytest.approx(41.0, abs=9.0)
 
 
-@pytest.mark.parametrize("pose", [Pose(0.2, 0.0), Pose(0.0, 0.15), Pose(-0.15, -0.1)])
+@pytest.mark.parametrize(
+    "pose", [Pose(0.2, 0.0), Pose(0.0, 0.15), Pose(-0.15, -0.1), Pose(0.52), Pose(-0.45, 0.3)]
+)
 def test_undoing_a_pose_finds_the_point_that_was_projected(crops: CropRenderer, pose: Pose) -> None:
     flat = np.asarray([[0, 66], [-14, 66], [14, 70], [0, 82], [-20, 50]], np.float32)
     z = crops.depth.at(flat[:, :1].copy(), flat[:, 1:].copy())
     seen = project(pose, np.concatenate([flat, z], axis=1))
     x, y = crops.depth.unpose(pose, seen[:, :1].copy(), seen[:, 1:].copy())
     np.testing.assert_allclose(np.concatenate([x, y], axis=1), flat, atol=0.5)
+
+
+@pytest.mark.parametrize("yaw", [-0.52, 0.52])
+def test_a_head_turned_by_thirty_degrees_is_not_torn(crops: CropRenderer, yaw: float) -> None:
+    u, v = np.meshgrid(np.linspace(-45, 45, 181), np.linspace(44, 96, 53))
+    x, _ = crops.depth.unpose(Pose(yaw), u.astype(np.float32), v.astype(np.float32))
+    steps = np.diff(x, axis=1)
+    assert steps.min() > -0.05
+    assert steps.max() < 4.0
+
+
+def test_glasses_show_at_the_top_of_a_crop_and_nowhere_else(light: Light) -> None:
+    bare, worn = (
+        CropRenderer.build(
+            dataclasses.replace(Identity.sample(np.random.default_rng(3)), glasses=glasses), light
+        ).render(REST, Pose())
+        for glasses in (0.0, 1.0)
+    )
+    difference = np.abs(bare.astype(np.int16) - worn).max(axis=2)
+    assert difference[:20].max() > 40
+    assert difference[40:].max() == 0
 
 
 def test_a_portrait_cropped_by_its_points_is_the_crop(

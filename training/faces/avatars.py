@@ -1,4 +1,4 @@
-"""Makes the bundled avatars: idle clips of three synthetic people.
+"""Makes the bundled avatars: idle clips of synthetic people.
 
     python -m training.faces.avatars [--out engine/bundled/avatars] [--only NAME]
 
@@ -26,6 +26,7 @@ from engine.media import F32, FPS, U8
 from training.faces.eyes import Gaze
 from training.faces.identity import Identity
 from training.faces.light import Light
+from training.faces.people import amara, anna, henrik, marco, mei
 from training.faces.portrait import FRAME_PIXELS, Framing, PortraitRenderer
 from training.faces.pose import Pose
 from training.mouth import rest_mouth
@@ -55,140 +56,13 @@ class Cast:
 
 
 def cast() -> list[Cast]:
-    """The three bundled avatars."""
-    base = Identity.sample(np.random.default_rng(4))
-    window = Light(
-        key=(-0.45, -0.42, 0.79),
-        key_colour=(1.50, 1.42, 1.32),
-        fill=(0.75, -0.05, 0.66),
-        fill_colour=(0.42, 0.45, 0.50),
-        sky=(0.42, 0.44, 0.47),
-        ground=(0.30, 0.25, 0.22),
-        exposure=0.86,
-        softness=0.75,
-        background=((0.62, 0.60, 0.56), (0.44, 0.42, 0.39)),
-    )
-    anna = dataclasses.replace(
-        base,
-        masculine=0.05,
-        age=0.06,
-        skin=(0.70, 0.475, 0.365),
-        redness=0.62,
-        freckles=0.25,
-        face_width=0.945,
-        jaw_width=0.885,
-        chin_y=86.2,
-        chin_width=0.86,
-        cheek=0.65,
-        mouth_y=66.4,
-        mouth_half=13.3,
-        upper_lip=4.6,
-        lower_lip=6.0,
-        bow=0.75,
-        corner_lift=0.95,
-        lip=(0.50, 0.190, 0.175),
-        lipstick=0.35,
-        lip_gloss=0.50,
-        nose_base=54.3,
-        nose_half=8.3,
-        nose_height=0.95,
-        eye_y=31.0,
-        eye_dx=18.0,
-        eye_size=1.06,
-        eye_tilt=0.06,
-        monolid=0.0,
-        brow_y=18.6,
-        brow_dx=18.2,
-        brow_thickness=0.95,
-        brow_arch=1.0,
-        iris=(0.060, 0.112, 0.120),
-        hair=(0.135, 0.062, 0.028),
-        hair_style="long",
-        beard=0.0,
-        moustache=0.0,
-        clothing=(0.060, 0.115, 0.150),
-        texture_seed=97 * 208 + 61,
-    )
-    marco = dataclasses.replace(
-        anna,
-        masculine=0.9,
-        age=0.18,
-        skin=(0.58, 0.365, 0.255),
-        redness=0.5,
-        freckles=0.0,
-        face_width=0.985,
-        jaw_width=1.0,
-        chin_y=87.6,
-        chin_width=1.08,
-        cheek=0.35,
-        mouth_y=66.9,
-        mouth_half=14.0,
-        upper_lip=4.1,
-        lower_lip=5.4,
-        bow=0.55,
-        corner_lift=0.8,
-        lip=(0.40, 0.180, 0.145),
-        lipstick=0.0,
-        lip_gloss=0.16,
-        nose_half=9.2,
-        nose_height=1.12,
-        eye_size=0.98,
-        eye_tilt=0.02,
-        brow_y=19.6,
-        brow_thickness=1.15,
-        brow_arch=0.5,
-        iris=(0.085, 0.042, 0.018),
-        hair=(0.030, 0.018, 0.012),
-        hair_style="short",
-        beard=0.45,
-        moustache=0.35,
-        clothing=(0.032, 0.040, 0.058),
-        texture_seed=771,
-    )
-    mei = dataclasses.replace(
-        anna,
-        skin=(0.70, 0.490, 0.365),
-        freckles=0.0,
-        redness=0.5,
-        face_width=0.96,
-        jaw_width=0.90,
-        chin_y=85.8,
-        chin_width=0.84,
-        cheek=0.85,
-        mouth_y=66.2,
-        mouth_half=12.7,
-        upper_lip=4.4,
-        lower_lip=5.6,
-        bow=0.9,
-        corner_lift=0.9,
-        lip=(0.52, 0.165, 0.165),
-        lipstick=0.45,
-        nose_half=8.6,
-        nose_height=0.80,
-        eye_tilt=0.10,
-        monolid=0.7,
-        brow_thickness=0.7,
-        brow_arch=0.6,
-        iris=(0.040, 0.020, 0.012),
-        hair=(0.012, 0.010, 0.011),
-        hair_style="bob",
-        clothing=(0.55, 0.50, 0.44),
-        texture_seed=97 * 31 + 5,
-    )
-    cool = dataclasses.replace(
-        window,
-        key=(0.42, -0.45, 0.79),
-        background=((0.36, 0.42, 0.46), (0.22, 0.26, 0.29)),
-    )
-    dawn = dataclasses.replace(
-        window,
-        key=(0.38, -0.40, 0.83),
-        background=((0.60, 0.50, 0.47), (0.46, 0.38, 0.37)),
-    )
+    """The bundled avatars."""
     return [
-        Cast("anna", "Anna", anna, window, 1, (38, 121, 172)),
-        Cast("marco", "Marco", marco, cool, 2, (25, 96, 158)),
-        Cast("mei", "Mei", mei, dawn, 3, (52, 110, 187)),
+        Cast("anna", "Anna", *anna(), 1, (38, 121, 172)),
+        Cast("marco", "Marco", *marco(), 2, (25, 96, 158)),
+        Cast("mei", "Mei", *mei(), 3, (52, 110, 187)),
+        Cast("amara", "Amara", *amara(), 4, (31, 88, 165)),
+        Cast("henrik", "Henrik", *henrik(), 5, (44, 103, 149)),
     ]
 
 
@@ -239,7 +113,7 @@ def render_idle(member: Cast) -> tuple[list[U8], F32]:
     return pictures, np.stack(points)
 
 
-def write_clip(path: Path, pictures: list[U8], crf: int = 21) -> None:
+def write_clip(path: Path, pictures: list[U8], crf: int = 19) -> None:
     """Encode `pictures` as H.264, yuv420p, 25 fps, limited-range BT.601."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         options = {"crf": str(crf), "preset": "veryslow", "tune": "stillimage"}
