@@ -1,7 +1,7 @@
 """Fine-tuning in miniature: a model, clips and losses' networks that train in seconds.
 
-Run as a program it trains until it is killed or done, and says every step on a line:
-python -m tests.toy_finetune FOLDER STEPS
+Run as a program it says every step on a line of its output, and takes the next one when a line
+comes in: python -m tests.toy_finetune FOLDER STEPS
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engine.models.syncnet import BranchSpec, StableSyncNet
 from tests.published_models import TINY_PUBLISHED
 from tests.tiny_models import randomize, write_random_model
 from tests.toy_takes import draw
-from training.finetune.clips import LISTING, write_clip
+from training.finetune.clips import LISTING
 from training.finetune.configs import CONFIGS, LossWeights
 from training.finetune.run import Run, RunOptions
 from training.finetune.weights import PixelLosses
@@ -28,6 +28,7 @@ from training.losses.perceptual import PerceptualLoss, StageWeights, Vgg16
 from training.losses.sync import SyncLoss
 from training.losses.temporal import TemporalLoss
 from training.losses.videomae import VideoMae, VideoMaeSpec
+from training.prepare.clip_file import write_clip
 
 STAGES = ((4, 1), (6, 1))
 TINY_VIDEO = VideoMaeSpec(size=28, frames=4, width=16, depth=2, heads=2, inner=32)
@@ -102,7 +103,7 @@ def toy_options(folder: Path, steps: int, **changes: object) -> RunOptions:
         weights=folder / "weights",
         steps=steps,
         rate=RATE,
-        checkpoint_every=3,
+        checkpoint_every=2,
         validate_every=0,
         validation_frames=4,
     )
@@ -110,8 +111,10 @@ def toy_options(folder: Path, steps: int, **changes: object) -> RunOptions:
 
 
 def say(step: int, figures: Mapping[str, float]) -> None:
+    """Says the step, and waits for a line before the next one."""
     sys.stdout.write(f"{step}\n")
     sys.stdout.flush()
+    sys.stdin.readline()
 
 
 if __name__ == "__main__":

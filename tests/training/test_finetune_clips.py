@@ -10,10 +10,13 @@ import pytest
 
 from engine.errors import MediaError
 from engine.media import FRAME_SAMPLES
+from server.media_files import Mp4Writer
+from tests.fakes import grey_picture
 from tests.toy_finetune import FRAMES, TOY_MODEL, write_toy_clips
 from tests.toy_takes import draw
 from training.finetune.batches import ClipSource, log_mel_windows
-from training.finetune.clips import LISTING, SkipReport, read_clip, read_listing, write_clip
+from training.finetune.clips import LISTING, SkipReport, read_clip, read_listing
+from training.prepare.clip_file import write_clip
 
 
 @pytest.fixture
@@ -27,14 +30,25 @@ def _source(folder: Path, report: SkipReport, seed: int = 3) -> ClipSource:
     return ClipSource(train, TOY_MODEL, FRAMES, seed, report)
 
 
-def test_a_clip_comes_back_with_its_sound_in_time(tmp_path: Path) -> None:
+def test_a_prepared_clip_comes_back_with_its_very_sound(tmp_path: Path) -> None:
     pictures = draw(np.linspace(0, 1, 25).astype(np.float32), 32)
-    samples = np.zeros(25 * FRAME_SAMPLES, np.float32)
-    samples[8000:8400] = 0.5 * np.sin(np.arange(400) / 4)  # half a second in
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 25 * FRAME_SAMPLES).astype(np.float32)
     write_clip(tmp_path / "a.mp4", pictures, samples)
     clip = read_clip(tmp_path / "a.mp4", 32)
     assert clip.pictures.shape == pictures.shape
     assert float(np.abs(clip.pictures.astype(float) - pictures).mean()) < 6
+    assert clip.samples.shape == samples.shape
+    np.testing.assert_allclose(clip.samples, samples, atol=1e-4)
+
+
+def test_sound_in_a_codec_with_a_delay_is_in_time(tmp_path: Path) -> None:
+    sound = np.zeros((1, 48_000), np.float32)
+    sound[0, 24_000:25_200] = 0.5 * np.sin(np.arange(1200) / 12)  # half a second in
+    with Mp4Writer(tmp_path / "a.mp4", width=32, height=32, channels=1) as writer:
+        for _ in range(25):
+            writer.add_picture(grey_picture(90, 32, 32))
+        writer.add_sound(sound)
+    clip = read_clip(tmp_path / "a.mp4", 32)
     loud = np.flatnonzero(np.abs(clip.samples) > 0.15)
     assert 7950 < loud[0] < 8100 and 8300 < loud[-1] < 8500
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
+import wave
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from engine.denoise.model import TorchModel
 from engine.errors import ConfigError, ModelError
 from engine.models.weight_files import WeightFile
 from engine.spec import ModelSpec
+from server import cli
+from tests.fakes import speech
 from tests.toy_finetune import (
     TOY,
     small_losses,
@@ -69,22 +73,26 @@ def test_a_killed_run_goes_on_to_the_same_curve(folder: Path, tmp_path: Path) ->
         (cut / name).symlink_to(folder / name)
     with subprocess.Popen(
         [sys.executable, "-m", "tests.toy_finetune", str(cut), "1000"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) == 5:  # two steps after the checkpoint at 3
-                process.send_signal(signal.SIGKILL)
-                break
+        assert process.stdin is not None and process.stdout is not None
+        for step in (1, 2, 3):  # one more than the checkpoint at 2 has
+            assert int(process.stdout.readline()) == step
+            if step < 3:
+                process.stdin.write("\n")
+                process.stdin.flush()
+        process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert len(_curve(cut / "out")) >= 5
+    assert len(_curve(cut / "out")) == 3
 
-    resumed = _train(cut, 7)
-    assert resumed.step == 7
-    _train(folder, 7, out=whole)
+    resumed = Run(TOY, toy_options(cut, 4, validation_clips=0), small_losses)
+    assert resumed.step == 2
+    resumed.train(lambda step, figures: None)
+    _train(folder, 4, out=whole, validation_clips=0)
     assert _curve(cut / "out") == _curve(whole)
     states = [
         load_checkpoint(out / "checkpoints", {}, torch.device("cpu"))
@@ -119,6 +127,46 @@ def test_the_result_is_a_model_folder_that_changed_in_its_trained_parts(
     assert changed and all(".motion_modules." in key or ".attn2." in key for key in changed)
     codec = "model/codec.safetensors"
     assert (tmp_path / codec).read_bytes() == (folder / codec).read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does_with_twice_the_batches(
+    folder: Path, tmp_path: Path
+) -> None:
+    two = tmp_path / "two"
+    two.mkdir()
+    for name in ("model", "data"):
+        (two / name).symlink_to(folder / name)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run(
+        [*command, "-m", "tests.toy_finetune", str(two), "3"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    _train(folder, 3, out=tmp_path / "one", accumulate=2)
+    for ours, theirs in zip(_curve(two / "out"), _curve(tmp_path / "one"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_result_renders(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _train(folder, 1, RECON, out=tmp_path, validation_clips=0)
+    audio = tmp_path / "a.wav"
+    with wave.open(str(audio), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes((speech(12) * 32767).astype("<i2").tobytes())
+    words = ["render", "--model", str(tmp_path / "model"), "--avatar", "anna"]
+    words += ["--audio", str(audio), "--out", str(tmp_path / "out.mp4"), "--json"]
+    assert cli.main(words) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["frames"] == 12 and report["generated_frames"] > 0
 
 
 def test_held_out_clips_are_rendered_beside_the_truth_and_curves_are_kept(

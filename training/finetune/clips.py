@@ -157,22 +157,3 @@ def _decode(container: Any) -> tuple[list[U8], list[F32], int]:
 
 def _samples(frames: Iterable[av.AudioFrame]) -> list[F32]:
     return [frame.to_ndarray().reshape(-1).astype(np.float32) for frame in frames]
-
-
-def write_clip(path: Path, pictures: U8, samples: F32) -> None:
-    """Writes uint8 RGB [n, h, w, 3] at 25 fps and float32 sound at 16 kHz; sizes are even."""
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=FPS, options={"crf": "16"})
-        video.height, video.width = pictures.shape[1:3]
-        video.pix_fmt = "yuv420p"
-        sound = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono")
-        for picture in pictures:
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(video.encode(None))
-        audio = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(samples[None]), format="fltp", layout="mono"
-        )
-        audio.sample_rate = SAMPLE_RATE_HZ
-        audio.pts = 0  # or the encoder's delay would be written as silence before the sound
-        container.mux(sound.encode(audio))
-        container.mux(sound.encode(None))

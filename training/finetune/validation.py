@@ -18,10 +18,11 @@ from engine.face.mask import paste_weights
 from engine.media import F32, FRAME_SAMPLES, U8
 from engine.spec import ModelSpec
 from training.finetune.batches import log_mel_windows
-from training.finetune.clips import Clip, ClipEntry, SkipReport, read_clip, write_clip
+from training.finetune.clips import Clip, ClipEntry, SkipReport, read_clip
 from training.finetune.networks import Networks
 from training.losses.sync import SYNC_FRAMES
 from training.losses.sync_mel import columns_of, sync_mel
+from training.prepare.clip_file import write_clip
 
 NOISE_SEED = 0
 
