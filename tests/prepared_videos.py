@@ -9,8 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.face.detect import DetectedFace, FaceBox
-from engine.media import F32, FPS, FRAME_SAMPLES, U8, Picture
+from engine.media import F32, FPS, FRAME_SAMPLES, U8
 from tests.rendered_heads import idle_heads
 from training.prepare.pictures import GridFrame
 from training.toy_videos import Track, steady, write_video
@@ -60,21 +59,3 @@ def flash_video(
 def brightness(frame: GridFrame) -> float:
     """Mean luma."""
     return float(frame.picture().luma.mean())
-
-
-class ScriptedDetector:
-    """Finds the same faces in every picture."""
-
-    parts = 1
-
-    def __init__(self, faces: Sequence[DetectedFace]) -> None:
-        self._faces = list(faces)
-
-    def search(self, picture: Picture, part: int) -> list[DetectedFace]:
-        return self._faces
-
-    def search_near(self, picture: Picture, near: FaceBox) -> list[DetectedFace]:
-        return [face for face in self._faces if near.distance(face.box) < 0.5]
-
-    def cost(self, picture: Picture, part: int | None) -> int:
-        return 1

@@ -22,8 +22,9 @@ from engine.face.detect import has_insightface
 from training.prepare.check import declared_seconds
 from training.prepare.judges import JudgePlan, judge_plan
 from training.prepare.listing import HyperIqa, make_listing, print_summary
-from training.prepare.one_source import PASSES, Prepared
+from training.prepare.one_source import PASSES
 from training.prepare.quality import MIN_QUALITY
+from training.prepare.records import Prepared
 from training.prepare.run import Job, read_record, run_sources
 from training.prepare.settings import Settings
 from training.prepare.sources import Source, find_sources, split_people

@@ -15,7 +15,7 @@ from rich.table import Table
 from engine.errors import ConfigError
 from engine.media import FPS
 from training.prepare.files import write_lines
-from training.prepare.one_source import ClipRecord, Prepared
+from training.prepare.records import ClipRecord, Prepared
 from training.prepare.report import Finding, minutes, stage_totals, worst_reasons
 from training.prepare.sources import Split
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +22,7 @@ from training.prepare.cut import cut_clips, same_reason, unbroken_runs, with_gua
 from training.prepare.faces import GUARD_FRAMES, FrameFace, follow_faces
 from training.prepare.pictures import GridFrame, grid_frames
 from training.prepare.quality import LOOK_EVERY, QualityJudge
+from training.prepare.records import ClipRecord, Prepared
 from training.prepare.report import Finding, Stage
 from training.prepare.settings import Settings
 from training.prepare.shots import find_shots
@@ -54,27 +53,6 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class ClipRecord:
-    """One clip; a line of `clips.jsonl` but for its split.
-
-    Attributes:
-        file: relative to the folder that is written.
-        offset_frames: by which pictures come after their sound: none is left, see `moved_frames`.
-        moved_frames: that the sound was moved by.
-        start_s: of the source.
-    """
-
-    file: str
-    frames: int
-    offset_frames: int
-    sync_confidence: float
-    quality: float
-    source: str
-    start_s: float
-    moved_frames: int
-
-
-@dataclass(frozen=True, slots=True)
 class JudgedClip:
     """A clip on disk, its sound where the video has it, and what the judge of sync measured."""
 
@@ -82,35 +60,6 @@ class JudgedClip:
     frames: range
     quality: float
     curve: SyncCurve | None
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What became of one video.
-
-    Attributes:
-        seconds: of pictures that came in.
-    """
-
-    source: str
-    bytes: int
-    seconds: float
-    clips: tuple[ClipRecord, ...]
-    findings: tuple[Finding, ...]
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Prepared:
-        data: dict[str, Any] = json.loads(text)
-        return cls(
-            source=data["source"],
-            bytes=data["bytes"],
-            seconds=data["seconds"],
-            clips=tuple(ClipRecord(**clip) for clip in data["clips"]),
-            findings=tuple(Finding(**finding) for finding in data["findings"]),
-        )
 
 
 @dataclass(slots=True)
@@ -248,9 +197,7 @@ class _Work:
         crops: list[U8] = []
         lumas: list[U8] = []
         for frame in self.frames():
-            if clip is None:
-                continue
-            if frame.index not in clip:
+            if clip is None or frame.index not in clip:
                 continue
             points = faces[frame.index].points
             assert points is not None  # clips are cut from frames that can be used

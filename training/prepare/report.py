@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 Stage = Literal["check", "resample", "shots", "faces", "cut", "sync", "quality"]
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
@@ -30,10 +30,6 @@ class Finding:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
-
-    @classmethod
-    def from_data(cls, data: dict[str, Any]) -> Finding:
-        return cls(**data)
 
 
 @dataclass(frozen=True, slots=True)

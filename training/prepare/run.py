@@ -19,7 +19,8 @@ from typing import Final
 
 from engine.errors import ConfigError, LipwireError
 from training.prepare.files import write_text
-from training.prepare.one_source import Prepared, StageClock, Tools, prepare_source, rejected
+from training.prepare.one_source import StageClock, Tools, prepare_source, rejected
+from training.prepare.records import Prepared
 from training.prepare.settings import Settings
 from training.prepare.sources import Source
 from training.prepare.tools import ToolPlan

@@ -14,8 +14,9 @@ from engine.face.haar import HaarDetector
 from engine.media import F32, FRAME_SAMPLES, U8
 from tests.prepared_videos import head_video, heads, murmur
 from training.prepare.check import check_source
-from training.prepare.one_source import PASSES, Prepared, StageClock, Tools, prepare_source
+from training.prepare.one_source import PASSES, StageClock, Tools, prepare_source
 from training.prepare.quality import MeasuredQuality
+from training.prepare.records import Prepared
 from training.prepare.settings import Settings
 from training.prepare.sound import load_sound
 from training.prepare.sources import find_sources

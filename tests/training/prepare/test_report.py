@@ -11,7 +11,7 @@ from rich.console import Console
 
 from engine.errors import ConfigError
 from training.prepare.listing import HyperIqa, make_listing, print_summary
-from training.prepare.one_source import ClipRecord, Prepared
+from training.prepare.records import ClipRecord, Prepared
 from training.prepare.report import Finding, stage_totals, worst_reasons
 
 CLIP = ClipRecord("clips/a-0000.mp4", 100, 0, 3.5, 77.0, "a/v.mp4", 1.0, -2)
