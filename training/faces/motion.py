@@ -52,6 +52,8 @@ class SkinMotion:
         table = np.stack([np.interp(rows, rest + a * profile, rest) for a in amplitudes])
         corner = np.minimum(ax / half, 1.0) * np.exp(-((np.maximum(ax - half, 0) / 8.5) ** 2))
         corner *= np.exp(-(((y - mouth) / 9.5) ** 2)) * np.sign(x)
+        # Corners pull at the cheeks, not at the eyes and what is worn before them.
+        corner *= smoothstep(identity.nose_base - 9.0, identity.nose_base - 1.0, y)
         above = bump(x, y, 0.0, mouth - identity.upper_lip, half, 2.6)
         cheek = bump(ax, y, 21.0, 52.0, 8.0, 7.5)
         return cls(
