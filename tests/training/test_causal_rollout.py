@@ -23,7 +23,11 @@ from training.causal_rollout import Denoising, clip_forward, stream_forward, win
 from training.model_crops import ClipEncoder, SpokenClips
 
 FRAMES, WINDOW = 24, 16  # the first hops have left the window at the end
-KINDS = pytest.mark.parametrize("spec", [TINY_SPEC, TINY_PUBLISHED], ids=["bundled", "published"])
+BUNDLED = dataclasses.replace(
+    TINY_SPEC,
+    unet=dataclasses.replace(TINY_SPEC.unet, reference_gate=True, source_warp=True),
+)
+KINDS = pytest.mark.parametrize("spec", [BUNDLED, TINY_PUBLISHED], ids=["bundled", "published"])
 
 
 def tiny_unet(spec: ModelSpec) -> UNet3DConditionModel:
@@ -64,6 +68,20 @@ def test_a_streams_past_has_no_gradients() -> None:
     assert sample.grad is not None
     reached = sample.grad.abs().amax(dim=(0, 1, 3, 4)) > 0
     assert reached.tolist() == [False] * 16 + [True] * 8
+
+
+def test_what_learns_is_not_hidden_by_a_past_in_half_precision() -> None:
+    unet, (sample, timestep, audio) = tiny_unet(BUNDLED).float(), clip_inputs(BUNDLED)
+    inputs = sample.float(), timestep.float(), audio.float()
+    learning = []
+    for forward in (clip_forward(unet, 4, WINDOW), stream_forward(unet, 4, WINDOW, learn_from=8)):
+        unet.zero_grad()
+        # Autocast keeps weights that it has cast, those that it cast without gradients as well.
+        with torch.autocast("cpu", torch.bfloat16):
+            out = forward(*inputs)
+        out.float().square().sum().backward()  # type: ignore[no-untyped-call]
+        learning.append({n for n, value in unet.named_parameters() if value.grad is not None})
+    assert learning[0] == learning[1] == {name for name, _ in unet.named_parameters()}
 
 
 @KINDS
@@ -109,4 +127,9 @@ def test_a_rollout_is_what_a_session_streams(spec: ModelSpec, tmp_path: Path) ->
     ]
     assert len(rolled) == len(spec.timesteps)
     ours = rolled[-1].clean[0].numpy()
-    np.testing.assert_allclose(ours, np.concatenate(streamed, axis=1), rtol=0, atol=2e-4)
+    theirs = np.concatenate([made.latents for made in streamed], axis=1)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4)
+    if spec.unet.source_warp:
+        warps = np.concatenate([made.warps for made in streamed if made.warps is not None])
+        ours = rolled[-1].warp[0].transpose(0, 1).numpy()
+        np.testing.assert_allclose(ours, warps, rtol=0, atol=2e-4)

@@ -65,8 +65,8 @@ def test_the_student_loads_through_the_engine_and_serves(teacher: Path, tmp_path
     mel = np.zeros((4, audio.n_mels, audio.mel_frames), np.float32)
     latents = np.zeros((4, 4, 4, 4), np.float32)
     state = backend.new_session(hop_frames=4, seed=0)
-    (crops,) = backend.run_hop([HopInput(state, mel, latents, latents)])
-    assert crops.shape == (4, 32, 32, 3)
+    (made,) = backend.run_hop([HopInput(state, mel, latents, latents)])
+    assert made.crops.shape == (4, 32, 32, 3)
 
 
 def test_a_distillation_that_was_killed_goes_on_as_if_it_had_not_been(
