@@ -22,7 +22,8 @@ from tests.tiny_models import randomize, write_random_model
 from tests.toy_takes import draw
 from training.finetune.clips import LISTING
 from training.finetune.configs import CONFIGS, LossWeights
-from training.finetune.run import Run, RunOptions
+from training.finetune.options import RunOptions
+from training.finetune.run import Run
 from training.finetune.weights import PixelLosses
 from training.losses.perceptual import PerceptualLoss, StageWeights, Vgg16
 from training.losses.sync import SyncLoss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from training.finetune.configs import FinetuneConfig, LossWeights
 from training.finetune.networks import Networks, load_networks, trained_spec
 from training.finetune.noise import generator_of, mixed_noise
 from training.finetune.objective import Losses, Objective, StepInputs
-from training.finetune.run import without
+from training.finetune.validation import Validation
 from training.finetune.weights import load_losses
 
 CPU = torch.device("cpu")
@@ -107,6 +108,30 @@ def test_the_total_is_the_weighted_sum(folder: Path) -> None:
     assert float(losses.total.detach()) == pytest.approx(want, rel=1e-5)
 
 
+def test_the_sync_loss_hears_the_clips_own_sound(folder: Path, tmp_path: Path) -> None:
+    write_toy_clips(tmp_path, 2, frames=48)
+    config = dataclasses.replace(TOY, frames=16, losses=LossWeights(0, 0, 1, 0))
+    networks = _networks(folder, config)
+    objective = Objective(config, networks, CPU)
+    report = SkipReport(tmp_path / "skipped.tsv")
+    entries = read_listing(tmp_path, 48, report)
+    spec = dataclasses.replace(TOY_MODEL, window_frames=16)
+    batch = ClipSource(entries, spec, 16, 0, report).batch(0, 1)
+    inputs = objective.inputs(batch, generator_of(1))
+    losses = objective.losses(networks.unet, inputs)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    assert float(losses.parts["sync"]) > 0
+    assert any(
+        float(p.grad.abs().sum()) > 0 for p in networks.trained.values() if p.grad is not None
+    )
+    silent = dataclasses.replace(inputs, sync_mel=torch.full_like(inputs.sync_mel, -4.0))
+    other = objective.losses(networks.unet, silent).parts["sync"]
+    assert float(other) != float(losses.parts["sync"])
+
+    figures = Validation(entries[1:], networks, CPU, 16, report).run(tmp_path, 1, nullcontext())
+    assert 0 <= figures["sync_cosine"] <= 1 and figures["error_levels"] > 0
+
+
 def test_recomputing_changes_no_gradient_and_only_trained_parts_have_one(folder: Path) -> None:
     def backward(recompute: bool) -> tuple[Losses, dict[str, Tensor]]:
         networks = _networks(folder)
@@ -178,7 +203,7 @@ def test_missing_loss_files_are_all_named_with_where_to_get_them(
         assert f"hf download ByteDance/LatentSync-1.5 auxiliary/{name}" in message
     assert "stable_syncnet.pt for the loss 'sync': lipwire fetch latentsync-1.5-syncnet" in message
     assert "lpips==0.1.4" in message and "--without sync temporal perceptual" in message
-    off = without(TOY, ("perceptual", "temporal")).losses
+    off = TOY.without("perceptual", "temporal").losses
     assert load_losses(tmp_path, off, CPU, torch.float32).perceptual is None
 
 

@@ -34,10 +34,10 @@ from tests.toy_finetune import (
 )
 from training.finetune import __main__ as command
 from training.finetune.clips import read_clip
-from training.finetune.run import Run, TrainingError, without
+from training.finetune.run import Run, TrainingError
 from training.finetune.state import Curve, load_checkpoint, read_curve, save_checkpoint
 
-RECON = without(TOY, ("perceptual", "temporal"))
+RECON = TOY.without("perceptual", "temporal")
 
 
 @pytest.fixture(autouse=True)

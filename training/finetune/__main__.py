@@ -19,7 +19,8 @@ import torch
 from engine.checkpoints import resolve_model
 from engine.errors import LipwireError
 from training.finetune.configs import CONFIGS, FinetuneConfig
-from training.finetune.run import DTYPES, Run, RunOptions, without
+from training.finetune.options import DTYPES, RunOptions
+from training.finetune.run import Run
 from training.finetune.weights import default_folder
 
 log = logging.getLogger("training.finetune")
@@ -34,7 +35,7 @@ def main(
     """Trains; the exit status."""
     given = _parser(configs).parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    config = without(configs[given.config], tuple(given.without))
+    config = configs[given.config].without(*given.without)
     try:
         Run(config, _options(given, config)).train(_say)
     except LipwireError as error:

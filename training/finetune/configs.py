@@ -74,6 +74,10 @@ class FinetuneConfig:
         """The network that is trained, of the one that it starts from."""
         return replace(base, motion_decoder_only=self.motion_decoder_only)
 
+    def without(self, *names: str) -> FinetuneConfig:
+        """The configuration with these losses off."""
+        return replace(self, losses=replace(self.losses, **dict.fromkeys(names, 0.0)))
+
 
 STAGE2 = FinetuneConfig(
     name="stage2",

@@ -13,8 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from training.finetune.model_folder import write_model
 from training.finetune.networks import load_networks
 from training.finetune.noise import generator_of
 from training.finetune.objective import Objective
+from training.finetune.options import DTYPES, RunOptions
 from training.finetune.state import (
     Curve,
     TrainedAverage,
@@ -41,51 +41,12 @@ from training.optimise import prefetched
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_LOST_STEPS = 20  # in a row, whose gradients are not finite
 NOISE, DATA = 1, 2  # what a seed is for
 
 
 class TrainingError(LipwireError):
     """Training that cannot go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """One run.
-
-    Attributes:
-        data: folder that `training.prepare` has made.
-        out: folder of all that comes out; a run that is there is resumed.
-        model: folder of the model that training starts from.
-        weights: folder of the losses' files.
-        steps: of the optimiser, in all.
-        batch: clips of a GPU at once.
-        accumulate: batches of a step.
-        precision: "no" (f32), "bf16" or "fp16".
-        rate: learning rate, after `warmup` steps.
-        average: decay of the averaged weights, which are then the result; 0: none.
-        checkpoint_every, validate_every: steps; 0: at the end only.
-        validation_clips, validation_frames: how many, and at most how long.
-        recompute: compute inner activations twice rather than keep them.
-    """
-
-    data: Path
-    out: Path
-    model: Path
-    weights: Path
-    steps: int
-    batch: int = 1
-    accumulate: int = 1
-    precision: str = "no"
-    rate: float = 1e-5
-    warmup: int = 0
-    average: float = 0.0
-    checkpoint_every: int = 1000
-    validate_every: int = 1000
-    validation_clips: int = 4
-    validation_frames: int = 100
-    recompute: bool = True
 
 
 class Run:
@@ -306,8 +267,3 @@ def _assign(trained: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def without(config: FinetuneConfig, names: tuple[str, ...]) -> FinetuneConfig:
-    """The configuration with some losses off."""
-    return replace(config, losses=replace(config.losses, **dict.fromkeys(names, 0.0)))

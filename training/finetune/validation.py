@@ -78,7 +78,11 @@ class Validation:
         with precision:
             # Captured graphs would replay the weights' casts of the step they were made at.
             backend = TorchBackend(
-                _as_model(self._networks, self._device), self._networks.spec, graphs=False
+                _as_model(self._networks, self._device),
+                self._networks.spec,
+                buckets=(1,),
+                graphs=False,
+                sessions=1,
             )
             for name, clip in self._clips:
                 verdict = self._judge(backend, clip)
