@@ -15,7 +15,7 @@ from engine.spec import ModelSpec
 from tests.prepared_videos import head_video
 from tests.toy_finetune import TOY, small_losses, toy_options, write_toy_model
 from training.finetune.clips import SkipReport, read_clip, read_listing
-from training.finetune.run import Run, without
+from training.finetune.run import Run
 from training.prepare.__main__ import main
 
 
@@ -56,9 +56,8 @@ def test_a_toy_model_is_fine_tuned_on_them(folder: Path, tmp_path: Path) -> None
     write_toy_model(tmp_path / "model")
     (tmp_path / "data").symlink_to(folder / "data")
     options = toy_options(tmp_path, 2)
-    Run(without(TOY, ("perceptual", "temporal")), options, small_losses).train(
-        lambda step, figures: None
-    )
+    config = TOY.without("perceptual", "temporal")
+    Run(config, options, small_losses).train(lambda step, figures: None)
     tuned = options.out / "model"
     verify_digests(tuned, ModelSpec.read(tuned))
     before = WeightFile(tmp_path / "model" / "unet.safetensors").shapes
