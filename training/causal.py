@@ -24,13 +24,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from engine.checkpoints import (
     UNET_FILE,
@@ -43,18 +42,12 @@ from engine.errors import ConfigError
 from engine.models.attention import FeedForward, SpatialTransformer
 from engine.spec import ModelSpec
 from training.causal_clips import prepared_source
-from training.causal_rollout import (
-    Denoising,
-    Estimate,
-    clip_forward,
-    stream_forward,
-    window_forward,
-)
+from training.causal_losses import errors_of
+from training.causal_rollout import Denoising, clip_forward, stream_forward, window_forward
 from training.dataset import CORPUS_FOLDER, CropStore, SpeechStore
 from training.derived_model import write_derived_model
 from training.model_crops import ClipEncoder, ClipSource, SpokenClips, corpus_source, latent_weight
 from training.optimise import Recipe, Run, step_generator
-from training.painting import latent_loss
 from training.recompute import recompute_in_backward
 
 log = logging.getLogger(__name__)
@@ -71,11 +64,6 @@ RECOMPUTED: Final = (SpatialTransformer, FeedForward)
 # The temporal modules are what has to change; the rest only makes room.
 TEMPORAL_RATE: Final = 1.0
 SPATIAL_RATE: Final = 0.25
-TRUTH_WEIGHT: Final = 1.0
-TEACHER_WEIGHT: Final = 1.0
-WARP_WEIGHT: Final = 1.0  # of the warp channels, which only the teacher knows
-CHANGE_WEIGHT: Final = 1.0
-BORDER_GAIN: Final = 4.0  # of a change across a hop's border, over one inside a hop
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,83 +89,6 @@ class Draw:
         if float(torch.rand((), generator=random)) < STREAM_SHARE:
             return cls(hop, STREAM_FRAMES, STREAM_FRAMES - LEARNT_FRAMES, rings=True)
         return cls(hop, CLIP_FRAMES, 0, rings=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Errors:
-    """What is wrong with a rollout, in latents; `total` is what is minimised."""
-
-    truth: Tensor
-    teacher: Tensor
-    warp: Tensor
-    change: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        return (
-            TRUTH_WEIGHT * self.truth
-            + TEACHER_WEIGHT * self.teacher
-            + WARP_WEIGHT * self.warp
-            + CHANGE_WEIGHT * self.change
-        )
-
-    def named(self) -> dict[str, Tensor]:
-        """The single errors, for the log."""
-        return {
-            "truth": self.truth,
-            "teacher": self.teacher,
-            "warp": self.warp,
-            "change": self.change,
-        }
-
-
-def change_loss(clean: Tensor, truth: Tensor, hop: int, weight: Tensor) -> Tensor:
-    """How far the change from frame to frame is from the truth's, that across hop borders most.
-
-    Args:
-        clean, truth: [b, C, F, s, s], from a hop's first frame on.
-        weight: [s, s].
-    """
-    changes = clean.shape[2] - 1
-    at_border = torch.arange(1, changes + 1, device=clean.device) % hop == 0
-    gain = torch.where(at_border, BORDER_GAIN, 1.0)
-    gain = gain / gain.mean()
-    return latent_loss(clean.diff(dim=2), truth.diff(dim=2), gain[:, None, None] * weight)
-
-
-def errors_of(
-    rollout: Sequence[Estimate],
-    teacher: Sequence[Estimate],
-    truth: Tensor,
-    draw: Draw,
-    weight: Tensor,
-) -> Errors:
-    """The errors of a rollout's learnt frames, means over its steps; the change is the last's.
-
-    Args:
-        teacher: the bidirectional model's estimates from the same noisy latents.
-        truth: [b, C, F, s, s].
-        weight: [s, s].
-    """
-    rows = slice(draw.learn_from, None)
-    aim = truth[:, :, rows]
-    own = [estimate.clean[:, :, rows] for estimate in rollout]
-    to_truth = [latent_loss(clean, aim, weight) for clean in own]
-    to_teacher = [
-        latent_loss(clean, other.clean[:, :, rows], weight)
-        for clean, other in zip(own, teacher, strict=True)
-    ]
-    warps = [
-        latent_loss(mine.warp[:, :, rows], other.warp[:, :, rows], weight)
-        for mine, other in zip(rollout, teacher, strict=True)
-        if mine.warp.shape[1]
-    ]
-    return Errors(
-        torch.stack(to_truth).mean(),
-        torch.stack(to_teacher).mean(),
-        torch.stack(warps).mean() if warps else aim.new_zeros(()),
-        change_loss(own[-1], aim, draw.hop, weight),
-    )
 
 
 def parameter_groups(unet: nn.Module, *, temporal_only: bool) -> list[dict[str, object]]:
@@ -266,7 +177,7 @@ def convert(
                     denoising.estimate(teacher, step, estimate.noisy, clip)
                     for step, estimate in enumerate(rollout)
                 ]
-        errors = errors_of(rollout, opinions, clip.whole.float(), draw, weight)
+        errors = errors_of(rollout, opinions, clip.whole.float(), draw.hop, draw.learn_from, weight)
         run.learn(errors.total, errors.named())
     return ModelSpec.read(out)
 

@@ -15,7 +15,6 @@ from engine.models.build import build_unet
 from engine.spec import ModelSpec
 from tests.published_models import TINY_PUBLISHED
 from tests.tiny_models import TINY_SPEC, randomize, write_random_model
-from training import causal
 from training.causal import (
     CHECKPOINT,
     LEARNT_FRAMES,
@@ -23,12 +22,10 @@ from training.causal import (
     STREAM_FRAMES,
     Draw,
     causal_spec,
-    change_loss,
     convert,
-    errors_of,
     parameter_groups,
 )
-from training.causal_rollout import Estimate, stream_forward
+from training.causal_rollout import stream_forward
 from training.model_crops import ClipSource, SpokenClips
 from training.optimise import Recipe
 from training.recompute import recompute_in_backward
@@ -127,29 +124,6 @@ def test_steps_draw_every_hop_and_both_ways_and_whole_hops() -> None:
     for draw in draws:
         assert draw.frames % draw.hop == draw.learn_from % draw.hop == 0
         assert draw.learn_from == (STREAM_FRAMES - LEARNT_FRAMES if draw.rings else 0)
-
-
-def test_a_jump_across_a_border_costs_more_than_one_inside_a_hop() -> None:
-    truth, weight = torch.zeros(1, 1, 8, 2, 2), torch.ones(2, 2)
-
-    def jump(frame: int) -> Tensor:
-        clean = truth.clone()
-        clean[:, :, frame:] = 1.0
-        return clean
-
-    at_border, inside = (change_loss(jump(frame), truth, 4, weight) for frame in (4, 3))
-    assert at_border == pytest.approx(float(causal.BORDER_GAIN * inside))
-    # A constant offset changes nothing.
-    assert change_loss(truth + 3.0, truth, 4, weight) == 0.0
-
-
-def test_errors_leave_a_streams_past_out() -> None:
-    weight, truth = torch.ones(2, 2), torch.zeros(1, 1, 40, 2, 2)
-    clean = truth.clone()
-    clean[:, :, :24] = 7.0
-    own = Estimate(truth, clean, truth[:, :0])
-    errors = errors_of([own], [own], truth, Draw(4, 40, 24, rings=True), weight)
-    assert float(errors.total) == 0.0
 
 
 @pytest.mark.parametrize(
