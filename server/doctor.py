@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 from engine.backends.select import describe_backends
 from engine.checkpoints import BUNDLED, altered_files, models_dir, resolve_model
+from engine.cpu import cpu_flags
 from engine.errors import LipwireError
 from engine.face.detect import has_insightface
 from engine.published import PUBLISHED
@@ -68,19 +69,6 @@ def check_python() -> list[Check]:
     """The interpreter's version."""
     found = f"{platform.python_implementation()} {platform.python_version()}"
     return [Check("python", "ok", found)]
-
-
-def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """Feature flags of the first core, empty where the system lists none."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip().lower() in {"flags", "features"}:
-            return set(value.split())
-    return set()
 
 
 def check_cpu() -> list[Check]:

@@ -63,13 +63,6 @@ def test_a_folder_without_graphs_says_how_to_export_them(tmp_path: Path) -> None
     assert checks["backend auto"].found == "chooses torch-cpu"
 
 
-def test_cpu_flags_come_from_the_first_core(tmp_path: Path) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\n\nflags\t\t: other\n")
-    assert doctor.cpu_flags(cpuinfo) == {"fpu", "avx2", "amx_bf16"}
-    assert doctor.cpu_flags(tmp_path / "absent") == set()
-
-
 def test_a_taken_port_is_a_note_with_a_remedy() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
         holder.bind(("0.0.0.0", 0))
