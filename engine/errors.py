@@ -10,6 +10,7 @@
     │   └── VideoFormatError   a frame of the wrong type, shape or size
     ├── AvatarError            an avatar folder or clip that cannot be used
     ├── BackendError           a backend that is absent or refused the model
+    │   └── PlanError          a compiled plan that cannot be trusted or kept
     └── StreamError            a stream used against its state
         ├── NeedMoreAudio      audio asked for has not arrived yet
         └── StreamClosed       pushed to after close or flush
@@ -94,6 +95,10 @@ class AvatarError(LipwireError):
 
 class BackendError(LipwireError):
     """A backend that is absent or refused the model."""
+
+
+class PlanError(BackendError):
+    """A compiled plan on disk that cannot be trusted, or cannot be kept there."""
 
 
 class StreamError(LipwireError):

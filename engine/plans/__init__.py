@@ -1,0 +1,1 @@
+"""Plans: compiled graphs kept on disk, and used again only where nothing has changed."""
