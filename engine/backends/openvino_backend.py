@@ -14,8 +14,10 @@ from typing import Literal
 import openvino as ov
 
 from engine.backends.onnx_graphs import GraphBackend
+from engine.backends.openvino_plans import OpenVinoPlans
 from engine.errors import BackendError
 from engine.media import F32
+from engine.plans.cache import OpenPlan, PlanCache
 from engine.spec import ModelSpec
 
 Precision = Literal["f32", "bf16"]
@@ -25,12 +27,33 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 class OpenVinoRunner:
     """Compiled graphs by their shapes; inputs are read where they lie."""
 
-    def __init__(self, model_dir: Path, precision: str | None) -> None:
+    def __init__(
+        self,
+        model_dir: Path,
+        precision: str | None,
+        spec: ModelSpec | None = None,
+        plans: PlanCache | None = None,
+    ) -> None:
+        """
+        Args:
+            spec: how the model is run, a part of its plans' key.
+            plans: where compiled graphs are kept; None: compiled at every start.
+        """
         self._folder = model_dir
         self._core = ov.Core()
         native = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = precision or ("bf16" if "BF16" in native else "f32")
         self.name = f"openvino-{self.precision}"
+        self._settings: dict[str, str | int] = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "INFERENCE_NUM_THREADS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._plans: OpenVinoPlans | None = None
+        if plans is not None:
+            spec = spec or ModelSpec.read(model_dir)
+            self._plans = OpenVinoPlans(plans, self._core, model_dir, spec, self._settings)
+        self._in_use: list[OpenPlan[ov.CompiledModel]] = []
         self._models: dict[str, ov.Model] = {}
         self._requests: dict[tuple[str, Shapes], ov.InferRequest] = {}
 
@@ -48,19 +71,12 @@ class OpenVinoRunner:
         key = (graph, tuple(shapes.items()))
         if key in self._requests:
             return
-        model = self._read(graph)
-        settings = {
-            "INFERENCE_PRECISION_HINT": self.precision,
-            "INFERENCE_NUM_THREADS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        try:
-            model.reshape({name: list(shape) for name, shape in shapes.items()})
-            compiled = self._core.compile_model(model, "CPU", settings)
-        except RuntimeError as error:
-            raise BackendError(
-                f"openvino refused {graph}.onnx at {dict(shapes)}: {error}"
-            ) from error
+        if self._plans is None:
+            compiled = self._compiled(graph, shapes)
+        else:
+            opened = self._plans.open(graph, shapes, lambda: self._compiled(graph, shapes))
+            self._in_use.append(opened)
+            compiled = opened.plan
         self._requests[key] = compiled.create_infer_request()
 
     def run(self, graph: str, inputs: Mapping[str, F32]) -> list[F32]:
@@ -75,6 +91,16 @@ class OpenVinoRunner:
         request.infer()
         return [tensor.data for tensor in request.output_tensors]
 
+    def _compiled(self, graph: str, shapes: Mapping[str, tuple[int, ...]]) -> ov.CompiledModel:
+        model = self._read(graph)
+        try:
+            model.reshape({name: list(shape) for name, shape in shapes.items()})
+            return self._core.compile_model(model, "CPU", self._settings)
+        except RuntimeError as error:
+            raise BackendError(
+                f"openvino refused {graph}.onnx at {dict(shapes)}: {error}"
+            ) from error
+
     def _read(self, graph: str) -> ov.Model:
         if graph not in self._models:
             path = self._folder / f"{graph}.onnx"
@@ -86,12 +112,16 @@ class OpenVinoRunner:
 
 
 def open_model(
-    model_dir: Path, precision: str | None = None, spec: ModelSpec | None = None
+    model_dir: Path,
+    precision: str | None = None,
+    spec: ModelSpec | None = None,
+    plans: PlanCache | None = None,
 ) -> GraphBackend:
     """The OpenVINO backend for a model folder.
 
     Args:
         spec: how the model is run; None: as its folder says.
+        plans: where compiled graphs are kept; None: compiled at every start.
 
     Raises:
         BackendError: the graphs cannot be read or compiled, or another precision than f32 or
@@ -100,4 +130,4 @@ def open_model(
     if precision not in (None, "f32", "bf16"):
         raise BackendError(f"openvino runs f32 or bf16 on a CPU, asked for {precision}")
     spec = spec or ModelSpec.read(model_dir)
-    return GraphBackend(spec, OpenVinoRunner(model_dir, precision))
+    return GraphBackend(spec, OpenVinoRunner(model_dir, precision, spec, plans))

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 from engine.backends.base import Backend
 from engine.errors import BackendError, LipwireError
+from engine.plans.cache import PlanCache
 from engine.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -122,8 +123,16 @@ def describe_backends(model_dir: Path) -> list[BackendStatus]:
 
 
 def _open(
-    candidate: str, model_dir: Path, precision: str | None, spec: ModelSpec | None
+    candidate: str,
+    model_dir: Path,
+    precision: str | None,
+    spec: ModelSpec | None,
+    plans: PlanCache | None,
 ) -> Backend:
+    if candidate == "openvino":
+        from engine.backends import openvino_backend
+
+        return openvino_backend.open_model(model_dir, precision, spec, plans)
     module = importlib.import_module(f"engine.backends.{candidate.split('-')[0]}_backend")
     open_model: Callable[[Path, str | None, ModelSpec | None], Backend] = module.open_model
     return open_model(model_dir, precision, spec)
@@ -134,6 +143,7 @@ def open_backend(
     name: str = "auto",
     precision: str | None = None,
     spec: ModelSpec | None = None,
+    plans: PlanCache | None = None,
 ) -> Backend:
     """The backend that runs the model of a folder.
 
@@ -142,6 +152,7 @@ def open_backend(
         name: a backend, or "auto" for the best that works here.
         precision: "f32", "bf16" or "f16"; None leaves it to the backend.
         spec: how the model is run; None: as its folder says.
+        plans: where backends that compile keep what they compiled; None: nowhere.
 
     Raises:
         ConfigError: the folder's `model.json` is absent or wrong.
@@ -157,7 +168,7 @@ def open_backend(
         status = _status(name, model_dir)
         if not status.usable:
             raise BackendError(f"backend {name}: {status.detail}. To do: {status.remedy}.")
-        return _open(name, model_dir, precision, spec)
+        return _open(name, model_dir, precision, spec, plans)
     refused: list[str] = []
     for candidate in _AUTO_ORDER:
         status = _status(candidate, model_dir)
@@ -166,7 +177,7 @@ def open_backend(
             logger.info("backend %s passed over: %s", candidate, status.detail)
             continue
         try:
-            return _open(candidate, model_dir, precision, spec)
+            return _open(candidate, model_dir, precision, spec, plans)
         except (LipwireError, ImportError, OSError) as error:
             refused.append(f"{candidate}: {error}")
             logger.warning("backend %s failed, trying the next: %s", candidate, error)
