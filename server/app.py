@@ -69,6 +69,7 @@ class Gateway:
                 avatar_dirs=settings.avatar_path,
                 log_level=settings.log_level,
                 run=run_options(settings),
+                plans=settings.plans,
             )
         )
         self.sessions = Sessions(settings, self.host, self.library, self.metrics)

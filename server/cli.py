@@ -31,6 +31,11 @@ AVATAR_EXAMPLE = """examples:
   lipwire avatar list
   lipwire avatar list --json --dir ~/avatars
 """
+PLANS_EXAMPLE = """examples:
+  lipwire plans list
+  lipwire plans prune --max-mb 500
+  lipwire plans prune --max-mb 0 --json
+"""
 DOCTOR_EXAMPLE = """example:
   lipwire doctor --json
 """
@@ -99,6 +104,13 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     )
     listing.set_defaults(run=_run_avatar_list)
 
+    plans = _add(commands, "plans", "look at and prune the compiled graphs", PLANS_EXAMPLE)
+    if command == "plans":
+        from server.plans import add_plans_arguments, run_plans
+
+        add_plans_arguments(plans)
+        plans.set_defaults(run=run_plans)
+
     doctor = _add(commands, "doctor", "say what this machine can run", DOCTOR_EXAMPLE)
     if command == "doctor":
         from server.doctor import add_doctor_arguments
@@ -161,6 +173,14 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", help="auto, openvino, onnxruntime, torch, tensorrt or passthrough (auto)"
     )
+    parser.add_argument(
+        "--no-plan-cache",
+        dest="plan_cache",
+        action="store_const",
+        const=False,
+        help="compile at every start, keep nothing",
+    )
+    parser.add_argument("--plans-dir", type=Path, help="where compiled graphs are kept")
     parser.add_argument("--hop-frames", type=int, help="new frames a call (the model's own)")
     parser.add_argument("--max-sessions", type=int, help="calls at once (2)")
     parser.add_argument(

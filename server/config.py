@@ -8,6 +8,7 @@ The TOML file holds the same names as this class, at its top level.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.errors import ConfigError
+from engine.plans.cache import DEFAULT_MAX_BYTES, PlanCache
 from engine.spec import CarryMode, ReferenceMode, StartMode
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -39,6 +41,9 @@ class Settings(BaseSettings):
         hop_frames: new frames a call of the network; None: the model's own.
         window_mode, steps, start, refresh_hops, reference, guidance_scale, precision: how the
             model is run (`engine.run_options`); None: its own way.
+        plan_cache: keep compiled graphs on disk, for a faster start.
+        plans_dir: where; None: `lipwire/plans` in the user's cache folder (XDG).
+        max_plans_mb: of all that is kept; the least recently used goes first.
         avatar_dirs: folders of avatars, searched before the bundled ones.
         max_width, max_height: of a camera's picture in live mode; larger ones
             are made smaller.
@@ -69,6 +74,9 @@ class Settings(BaseSettings):
     reference: ReferenceMode | None = None
     guidance_scale: float | None = Field(default=None, ge=1.0, le=10.0)
     precision: str | None = None
+    plan_cache: bool = True
+    plans_dir: Path | None = None
+    max_plans_mb: int = Field(default=DEFAULT_MAX_BYTES >> 20, ge=0)
     avatar_dirs: Annotated[tuple[Path, ...], NoDecode] = ()
     max_width: int = Field(default=1280, ge=64, le=1920)
     max_height: int = Field(default=720, ge=64, le=1920)
@@ -94,6 +102,19 @@ class Settings(BaseSettings):
     def avatar_path(self) -> tuple[Path, ...]:
         """All folders of avatars, in the order of search."""
         return (*self.avatar_dirs, BUNDLED_AVATARS)
+
+    @property
+    def plans_path(self) -> Path:
+        """The folder of plans."""
+        if self.plans_dir is not None:
+            return self.plans_dir.expanduser()
+        cache = os.environ.get("XDG_CACHE_HOME")
+        return (Path(cache) if cache else Path.home() / ".cache") / "lipwire" / "plans"
+
+    @property
+    def plans(self) -> PlanCache | None:
+        """The plan cache, None where it is off."""
+        return PlanCache(self.plans_path, self.max_plans_mb << 20) if self.plan_cache else None
 
     @property
     def engine_core(self) -> str:

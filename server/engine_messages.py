@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.gate import ClosedReason
+from engine.plans.cache import PlanCache
 from engine.run_options import RunOptions
 
 Mode = Literal["avatar", "live"]
@@ -30,6 +31,7 @@ class EngineSettings:
         hop_frames: new frames a call, or None for the model's own.
         avatar_dirs: where avatars lie, first match wins.
         run: how the model is run.
+        plans: where compiled graphs are kept, or None.
     """
 
     core: str
@@ -39,6 +41,7 @@ class EngineSettings:
     avatar_dirs: tuple[Path, ...]
     log_level: str = "info"
     run: RunOptions = field(default_factory=RunOptions)
+    plans: PlanCache | None = None
 
 
 # --- gateway to engine ---------------------------------------------------------

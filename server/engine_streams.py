@@ -51,7 +51,9 @@ class StreamsCore:
     def __init__(self, settings: EngineSettings) -> None:
         folder, run = resolve_model(settings.model), settings.run
         chosen = run.applied(ModelSpec.read(folder))
-        self._backend: Backend = open_backend(folder, settings.backend, run.precision, chosen)
+        self._backend: Backend = open_backend(
+            folder, settings.backend, run.precision, chosen, settings.plans
+        )
         # Shared by all sessions: it keeps nothing of their pictures, and they are run in turn.
         self._detector = open_detector(folder)
         self._budget = DetectorBudget()

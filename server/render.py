@@ -199,7 +199,9 @@ def run_render(args: argparse.Namespace) -> int:
     settings = load_settings()
     folder, run = resolve_model(args.model or settings.model), run_options(settings, args)
     spec = run.applied(ModelSpec.read(folder))
-    backend = open_backend(folder, args.backend or settings.backend, run.precision, spec)
+    backend = open_backend(
+        folder, args.backend or settings.backend, run.precision, spec, settings.plans
+    )
     if args.video is not None:
         chosen = video_input(args.video, backend, folder)
     else:

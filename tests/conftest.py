@@ -1,10 +1,19 @@
-"""What tests share: one exported tiny model a run."""
+"""What tests share: one exported tiny model a run, and no plan cache."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_plans_of_the_user() -> Iterator[None]:
+    """Servers that tests start, in other processes too, keep nothing in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIPWIRE_PLAN_CACHE", "false")
+        yield
 
 
 @pytest.fixture(scope="session")

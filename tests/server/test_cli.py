@@ -21,7 +21,9 @@ from tests.server_fakes import make_avatar
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("command", ["serve", "render", "fetch", "avatar", "doctor", "bench"])
+@pytest.mark.parametrize(
+    "command", ["serve", "render", "fetch", "avatar", "plans", "doctor", "bench"]
+)
 def test_every_command_has_help_with_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
