@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,7 +21,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from engine.errors import ConfigError, LipwireError
 from engine.face.detect import has_insightface
 from training.prepare.check import declared_seconds
-from training.prepare.judges import JudgePlan, judge_plan
 from training.prepare.listing import HyperIqa, make_listing, print_summary
 from training.prepare.one_source import PASSES
 from training.prepare.quality import MIN_QUALITY
@@ -30,6 +30,9 @@ from training.prepare.settings import Settings
 from training.prepare.sources import Source, find_sources, split_people
 from training.prepare.sync import MAX_OFFSET_FRAMES
 from training.prepare.tools import ToolPlan
+
+if TYPE_CHECKING:
+    from training.prepare.judges import JudgePlan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _prepare(options: argparse.Namespace, console: Console) -> None:
     hyperiqa = None if options.hyperiqa is None else HyperIqa.read(options.hyperiqa)
     sources = find_sources(options.videos)
-    judge = judge_plan(options.sync)
+    judge = _judge_plan(options.sync)
     settings = Settings(
         resolution=options.resolution,
         shortest_s=options.shortest,
@@ -74,6 +77,15 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
     listing = make_listing(prepared, splits, hyperiqa)
     listing.write(options.out)
     print_summary(listing, spent, console)
+
+
+def _judge_plan(asked: str) -> JudgePlan | None:
+    if asked == "none":
+        return None
+    # Every process imports this module again, and torch takes seconds.
+    from training.prepare.judges import judge_plan
+
+    return judge_plan(asked)
 
 
 def _min_confidence(judge: JudgePlan | None, asked: float | None) -> float:
