@@ -32,6 +32,7 @@ _TILE: Final = 128  # pixels
 _PLOT_WIDTH: Final = 320
 _MEL_BINS: Final = 80
 _MARGIN: Final = 4
+_FAINT_LOG_POWER: Final = -2.0  # sound without anything louder is drawn dark
 _LINES: Final = ((OPENING, (220, 60, 40)), (WIDTH, (30, 120, 40)), (ROUNDING, (40, 60, 220)))
 _INK: Final = (40, 40, 40)
 
@@ -76,18 +77,16 @@ def _spread(count: int, of: list[_Clip]) -> list[_Clip]:
     return [of[place] for place in places]
 
 
-def _crowd(clips: list[_Clip]) -> U8:
-    """Faces by skin (rows) and age (columns): uint8 [4 * 128, 13 * 128, 3]."""
+def _crowd(clips: list[_Clip]) -> list[U8]:
+    """Faces by skin (rows) and age (columns): up to 4 rows, uint8 [128, up to 13 * 128, 3]."""
     chosen = _spread(_COLUMNS * _ROWS, clips)
     by_skin = sorted(chosen, key=lambda clip: -sum(clip.face().skin))
-    sheet = np.full((_ROWS * _TILE, _COLUMNS * _TILE, 3), 255, np.uint8)
-    width = -(-len(by_skin) // _ROWS)
-    for row in range(_ROWS):
-        aged = sorted(by_skin[row * width : (row + 1) * width], key=lambda clip: clip.face().age)
-        for column, clip in enumerate(aged[:_COLUMNS]):
-            place = sheet[row * _TILE :, column * _TILE :]
-            place[:_TILE, :_TILE] = _tile(clip.crops()[clip.frames // 2])
-    return sheet
+    columns = -(-len(by_skin) // _ROWS)
+    rows = []
+    for first in range(0, len(by_skin), columns):
+        aged = sorted(by_skin[first : first + columns], key=lambda clip: clip.face().age)
+        rows.append(np.concatenate([_tile(clip.crops()[clip.frames // 2]) for clip in aged], 1))
+    return rows
 
 
 def _tile(crop: U8) -> U8:
@@ -114,7 +113,8 @@ def spectrogram(samples: F32) -> U8:
     if len(samples) == 0:
         return np.full((_TILE, _PLOT_WIDTH, 3), 250, np.uint8)
     power = log10_mel(np.pad(samples, 200), _MEL_BINS)[::-1]
-    shade = np.clip((power - power.max() + 6.0) / 6.0, 0.0, 1.0)
+    loudest = max(float(power.max()), _FAINT_LOG_POWER)
+    shade = np.clip((power - loudest + 6.0) / 6.0, 0.0, 1.0)
     grey = cv2.resize(shade.astype(np.float32), (_PLOT_WIDTH, _TILE))
     return np.repeat(np.asarray(grey * 255, np.uint8)[:, :, None], 3, axis=2)
 
@@ -152,7 +152,7 @@ def draw_sheet(corpus: Path, path: Path) -> None:
     if not clips:
         raise ValueError(f"expected faces in {corpus / 'faces'}")
     with_sound = [clip for clip in clips if clip.speech] or clips
-    parts = [_crowd(clips)]
+    parts = _crowd(clips)
     parts += [_talking(corpus / "speech", clip) for clip in _spread(_TALKING, with_sound)]
     width = max(part.shape[1] for part in parts)
     sheet = np.concatenate(

@@ -112,3 +112,4 @@ def test_shut_lips_and_sound_show_where_they_are() -> None:
     picture = spectrogram(samples)
     assert picture[:, 200:].max() > 200
     assert picture[:, :140].max() < 60
+    assert spectrogram(np.zeros(6400, np.float32)).max() == 0
