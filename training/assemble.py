@@ -4,7 +4,7 @@
 
 Writes the weights in fp16, `model.json` with their digests, the ONNX graphs
 (`export.to_onnx`), and the model card with the scores of
-`benchmarks/results/bundled-quality.json`, where it is there.
+`benchmarks/results/bundled-quality.json`, where they are this model's.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def assemble(folder: Path, out: Path) -> ModelSpec:
     """Writes weights and `model.json`; digests of the ONNX graphs follow with `seal`."""
     out.mkdir(parents=True, exist_ok=True)
     write_half(folder / "denoiser.safetensors", out / UNET_FILE)
-    write_half(folder / "codec.safetensors", out / CODEC_FILE)
+    write_half(folder / "drawn_codec.safetensors", out / CODEC_FILE)
     write_half(folder / "audio_encoder.safetensors", out / AUDIO_ENCODER_FILE)
-    codec = codec_training.load(folder / "codec.safetensors").spec
+    codec = codec_training.load(folder / "drawn_codec.safetensors").spec
     spec = ModelSpec(
         name=NAME,
         licence=LICENCE,
@@ -97,8 +97,9 @@ def main() -> None:
     export = [sys.executable, "-m", "export.to_onnx", str(args.out)]
     subprocess.run(export, check=True, stdout=subprocess.DEVNULL)
     seal(args.out, spec)
-    scores = json.loads(args.scores.read_text()) if args.scores.is_file() else None
-    (args.out / "MODEL_CARD.md").write_text(model_card(spec, scores))
+    scores = json.loads(args.scores.read_text()) if args.scores.is_file() else {}
+    own = scores.get("unet_sha256") == file_digest(args.out / UNET_FILE)
+    (args.out / "MODEL_CARD.md").write_text(model_card(spec, scores if own else None))
     size = sum(path.stat().st_size for path in args.out.iterdir())
     log.info("%s: %.1f MB", args.out, size / 1e6)
 

@@ -22,6 +22,7 @@ from training.mouth import MOUTH_PARAMETERS
 log = logging.getLogger(__name__)
 
 HIDDEN_GAIN: Final = 2.0  # spread of the mouth parameters' path into the audio film
+LEAST_SPREAD: Final = 0.2  # of that path over a batch, in which all mouths may be at rest
 READING_FRAMES: Final = 40_000
 RIDGE: Final = 1e-3
 SPREAD_RESTORED: Final = 0.7  # share of the spread that a regression loses
@@ -107,7 +108,8 @@ class TaughtFilm(AudioFilm):
             mouth, chosen = self.taught
             truth = self.mouth(mouth).float()
             aim = truth.detach()
-            self.misheard = (heard.float() - aim).square().mean() / aim.var(dim=0).mean()
+            spread = aim.var(dim=0).mean().clamp(min=LEAST_SPREAD)
+            self.misheard = (heard.float() - aim).square().mean() / spread
             heard = torch.where(chosen, truth, heard.float()).to(heard.dtype)
         return self.linear_2(F.silu(heard))  # type: ignore[no-any-return]
 

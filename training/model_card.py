@@ -10,7 +10,8 @@ _SPLIT_TITLES = {
     "sentences": "sentences (voices heard in training)",
     "voices": "voices",
     "language": "language (Italian)",
-    "engine": "speech synthesiser",
+    "engine": "English of another synthesiser",
+    "neural": "neural synthesiser (Mandarin)",
 }
 _COLUMNS = (
     ("opening", "opening"),
@@ -35,21 +36,24 @@ keys and values, {steps} denoising step. A Whisper-shaped audio encoder ({audio_
 {audio_width}) hears {window_ms} ms up to 80 ms past the frame. The codec is a PCA of 8x8 patches
 with a small learned decoder. The picture is the lower face, {resolution}x{resolution} pixels. The
 network gets pure noise at timestep {timestep} and the same frame of the source as its reference. It
-predicts the clean latents and a gate that passes the reference through where nothing moves.
+predicts the clean latents, a gate that passes the reference through where nothing moves, and a
+warp: how the source's own pixels move, and where the decoded picture covers them. So skin, beard
+and chin are the source's, at its own resolution; lips and the inside of the mouth are drawn.
 
 ## What it was trained on
-- Three and a half hours of speech of espeak-ng and flite in many voices and ten languages, Mandarin
-  among them, with the mouth's truth from their phoneme timings (`training/speech`), over synthetic
-  rooms, microphones and noise.
-- Faces of a procedural renderer (`training/faces`): about a thousand, each in one clip of two
-  seconds, with pose, light, camera and alignment error varied; and the bundled avatars.
+- Five and a half hours of speech of espeak-ng, flite, festival and Open JTalk in nineteen
+  languages, Mandarin among them, with the mouth's truth from their phoneme timings
+  (`training/speech`), over synthetic rooms, microphones, codecs and noise.
+- Faces of a procedural renderer (`training/faces`): thirteen hundred of all ages and skin tones,
+  each in one clip of two seconds, with pose to 30 degrees, light, camera and alignment error
+  varied; and the bundled avatars.
 How, with every command: `docs/training.md`.
 
 ## What it cannot do
-- It has never seen a photograph. On real cameras expect a soft, plausible mouth, not the person's
-  own teeth and lips; for people use the published LatentSync weights.
-- What moves with the jaw (chin, beard, neck behind it) comes out softer than what stays still,
-  most of all in wide open mouths.
+- It has never seen a photograph. On real cameras skin moves as it should and stays the person's,
+  but teeth and the inside of the mouth are drawn ones; for people use the published LatentSync
+  weights.
+- Teeth come out as rows with soft gaps, and what a wide open mouth uncovers is softer than lips.
 - Closed lips (p, b, m) are missed more often in voices unlike those of training; see the scores.
 - Profiles, hands or microphones before the mouth, and heads tilted far, were never shown.
 - Synthetic speech has clearer articulation than people have; laughter, singing and whispering

@@ -125,7 +125,15 @@ class Run:
         partial.replace(self.path)
 
     def learn(self, total: Tensor, errors: Mapping[str, Tensor]) -> None:
-        """One step down the gradient of `total`; `errors` go into the running means."""
+        """One step down the gradient of `total`; `errors` go into the running means.
+
+        A step whose loss is no number is reported and changes nothing.
+        """
+        if not torch.isfinite(total):
+            found = ", ".join(f"{name} {float(error.detach())}" for name, error in errors.items())
+            log.warning("step %d is left out: its loss is no number (%s)", self.step, found)
+            self.step += 1
+            return
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step) * group["scale"]
         self.optimizer.zero_grad(set_to_none=True)

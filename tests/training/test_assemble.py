@@ -34,7 +34,7 @@ def test_an_assembled_folder_reads_back_and_names_its_files(tmp_path: Path) -> N
     parts, out = tmp_path / "parts", tmp_path / "model"
     parts.mkdir()
     codec = TinyCodec(CodecSpec(kind="tiny", latent_channels=4, width=8, blocks=1))
-    save(codec, parts / "codec.safetensors")
+    save(codec, parts / "drawn_codec.safetensors")
     unet = UNet3DConditionModel(bundled_unet_spec(4))
     save_file(Average(unet, 0.9).values, parts / "denoiser.safetensors")
     encoder = WhisperEncoder(BUNDLED_AUDIO)

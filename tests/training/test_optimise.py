@@ -46,6 +46,18 @@ def test_a_run_that_was_cut_short_goes_on_as_if_it_had_not_been(tmp_path: Path) 
     assert before + losses(again, 12) == whole
 
 
+def test_a_step_whose_loss_is_no_number_is_reported_and_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = line_run(tmp_path / "run.pt")
+    before = run.module.weight.detach().clone()  # type: ignore[union-attr,operator]
+    loss = run.module(torch.zeros(1, 3)).sum() / 0.0 * 0.0
+    run.learn(loss, {"loss": loss})
+    assert run.step == 1
+    torch.testing.assert_close(run.module.weight, before)
+    assert "step 0 is left out" in caplog.text and "loss nan" in caplog.text
+
+
 def test_the_rate_warms_up_stays_and_falls() -> None:
     recipe = Recipe(steps=100, batch=1, rate=1.0, warmup=10, fall=0.5)
     assert learning_rate(recipe, 0) == pytest.approx(0.1)
