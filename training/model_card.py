@@ -41,7 +41,7 @@ warp: how the source's own pixels move, and where the decoded picture covers the
 and chin are the source's, at its own resolution; lips and the inside of the mouth are drawn.
 
 ## What it was trained on
-- Five and a half hours of speech of espeak-ng, flite, festival and Open JTalk in nineteen
+- Four hours of speech of espeak-ng, flite, festival and Open JTalk in nineteen
   languages, Mandarin among them, with the mouth's truth from their phoneme timings
   (`training/speech`), over synthetic rooms, microphones, codecs and noise.
 - Faces of a procedural renderer (`training/faces`): thirteen hundred of all ages and skin tones,
