@@ -50,7 +50,7 @@ def test_a_step_whose_loss_is_no_number_is_reported_and_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = line_run(tmp_path / "run.pt")
-    before = run.module.weight.detach().clone()  # type: ignore[union-attr,operator]
+    before = run.module.weight.detach().clone()  # type: ignore[operator]
     loss = run.module(torch.zeros(1, 3)).sum() / 0.0 * 0.0
     run.learn(loss, {"loss": loss})
     assert run.step == 1
