@@ -33,6 +33,7 @@ from benchmarks.gate_scenes import (
     compose,
     covered,
     framed,
+    in_tone,
     people,
     posed_heads,
     talking_heads,
@@ -335,11 +336,15 @@ SCENES: Final[dict[str, Callable[[Stage], Iterable[Shot]]]] = {
 }
 
 
-def stages(first: int, count: int, width: int, height: int) -> Iterable[Stage]:
-    """The people from `first` on, each with the next as guest."""
+def stages(
+    first: int, count: int, width: int, height: int, tone: int | None = None
+) -> Iterable[Stage]:
+    """The people from `first` on, in one skin tone if asked, each with the next as guest."""
     cast = people(first + count + 1)
     for number in range(first, first + count):
         person, guest = cast[number], cast[number + 1]
+        if tone is not None:
+            person = in_tone(person, tone)
         yield Stage(
             person,
             talking_heads(person, FRAMES, number, lively=0.9),
@@ -477,6 +482,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="a picture to look at")
     parser.add_argument("--people", type=int, default=4)
     parser.add_argument("--first", type=int, default=18, help="number of the first person")
+    parser.add_argument("--tone", type=int, help="skin of all of them, 0 light to 5 dark")
     parser.add_argument("--scene", action="append", help="only these")
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--height", type=int, default=480)
@@ -484,7 +490,8 @@ def main() -> None:
     cv2.setNumThreads(1)
     names = arguments.scene or list(SCENES)
     by_scene: dict[str, list[Run]] = {name: [] for name in names}
-    for stage in stages(arguments.first, arguments.people, arguments.width, arguments.height):
+    size = arguments.width, arguments.height
+    for stage in stages(arguments.first, arguments.people, *size, arguments.tone):
         for name in names:
             tracker = FaceTracker(open_detector(), DetectorBudget())
             run = play(name, stage.person.name, SCENES[name](stage), tracker)
@@ -493,7 +500,7 @@ def main() -> None:
     report: dict[str, Any] = {
         "command": "python -m benchmarks.gate",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
-        "size": [arguments.width, arguments.height],
+        "size": list(size),
         "people": [run.person for run in by_scene[names[0]]],
         "scenes": {name: summary(runs) for name, runs in by_scene.items()},
     }

@@ -7,6 +7,7 @@ a nose doesn't stand out of its cheek. The renderer's own poses do that, up to a
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from typing import Final, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.media import F32, U8, Picture
 from training.faces.avatars import cast
 from training.faces.eyes import Gaze
-from training.faces.identity import Identity
+from training.faces.identity import SKIN_TONES, Colour, Identity
 from training.faces.light import Light
 from training.faces.portrait import Framing, PortraitRenderer
 from training.faces.pose import Pose
@@ -64,6 +66,25 @@ def people(count: int) -> tuple[Person, ...]:
         lights = (Light.sample(random), Light.sample(random))
         result.append(Person(f"random {seed}", Identity.sample(random), lights))
     return tuple(result[:count])
+
+
+def in_tone(person: Person, tone: int) -> Person:
+    """The same person in another skin, the bare part of the lips with it.
+
+    Args:
+        tone: index in `SKIN_TONES`, 0 the lightest.
+    """
+    identity = person.identity
+    skin = np.asarray(SKIN_TONES[tone])
+    lip, paint = np.asarray(identity.lip), identity.lipstick
+    lip = (1.0 - paint) * lip * skin / np.asarray(identity.skin) + paint * lip
+    changed = dataclasses.replace(identity, skin=_linear(skin), lip=_linear(lip))
+    return dataclasses.replace(person, name=f"{person.name}, tone {tone}", identity=changed)
+
+
+def _linear(colour: NDArray[np.float64]) -> Colour:
+    red, green, blue = np.clip(colour, 0.002, 0.95).tolist()
+    return red, green, blue
 
 
 @functools.lru_cache(maxsize=3)
