@@ -28,7 +28,6 @@ from training.hearing import (
     widened,
 )
 from training.optimise import Recipe
-from training.painting import latent_loss, latent_weight
 from training.regressor import MouthRegressor
 
 AUDIO = AudioSpec(width=16, layers=1, heads=2, positions=16, log_floor=-5.0)
@@ -109,18 +108,6 @@ def test_an_open_gate_shows_the_reference() -> None:
         sample = torch.randn(1, 13, 2, 16, 16)
         out = unet(sample, torch.full((1,), 999.0), torch.randn(1, 2, 20, 16))
     torch.testing.assert_close(out, sample[:, -4:])
-
-
-def test_the_loss_weighs_the_mouth_most_and_the_kept_part_hardly() -> None:
-    keep = torch.ones(128, 128)
-    keep[32:120, 16:112] = 0.0
-    weight = latent_weight(keep, 8)
-    assert weight.mean() == pytest.approx(1.0)
-    assert weight[8, 8] > 3 * weight[14, 3] > 0
-    assert weight[0, 0] < 0.1 * weight[14, 3]
-    assert latent_loss(torch.ones(1, 4, 16, 16), torch.zeros(1, 4, 16, 16), weight) == (
-        pytest.approx(1.5)
-    )
 
 
 def test_saved_weights_load(tmp_path: Path) -> None:
