@@ -1,8 +1,9 @@
 // The page: what the user chose, what the session says, and how both look.
 
 import { LatencyMeter, LevelMeter, Sparkline } from "./meters.js";
+import { fetchAvatars } from "./server.js";
+import { Session } from "./session.js";
 import { FilePlayer, SourceError, openDevices } from "./sources.js";
-import { Session, fetchAvatars } from "./webrtc.js";
 
 const CAMERA = "camera"; // the value of the face that is the user's own
 const AVATARS_RETRY_MS = 3_000;
