@@ -22,10 +22,13 @@ from engine.errors import AvatarError, LipwireError
 from server import aiortc_overrides
 from server.admission import ServerFull
 from server.avatars import AvatarInfo, AvatarLibrary
+from server.client_limits import ClientLimited, client_of
 from server.config import CLIENT_WEB, Settings
 from server.engine_host import EngineHost
-from server.engine_messages import EngineSettings, Mode
+from server.engine_messages import EngineReady, EngineSettings, Mode
+from server.gateway_calibration import CallCost, measure_call_ms
 from server.metrics import Metrics
+from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces
 from server.run_arguments import run_options
 from server.sessions import EngineNotReady, Sessions, SessionUnknown
 from server.signaling import OfferRefused
@@ -33,6 +36,8 @@ from server.signaling import OfferRefused
 logger = logging.getLogger(__name__)
 
 SDP = "application/sdp"
+COUNT_INTERVAL_S = 5.0
+FULL_SHARE = 0.9  # of one core: a gateway beyond it falls behind
 
 
 class BadRequest(LipwireError):
@@ -70,9 +75,12 @@ class Gateway:
                 log_level=settings.log_level,
                 run=run_options(settings),
                 plans=settings.plans,
+                calibrate=settings.calibrate,
             )
         )
-        self.sessions = Sessions(settings, self.host, self.library, self.metrics)
+        self.places = OwnPlaces(settings)
+        self.sessions = Sessions(settings, self.host, self.library, self.metrics, self.places)
+        self._counting: asyncio.Task[None] | None = None
         self._posters: dict[str, bytes] = {}
         self.metrics.watch_engine(
             lambda: self.host.restarts, lambda: self.host.busy, lambda: self.host.rss_bytes
@@ -86,14 +94,33 @@ class Gateway:
         """
         if self.settings.aiortc_overrides:
             aiortc_overrides.apply()
-        await self.host.start()
+        ready = await self.host.start()
+        if self.settings.calibrate:
+            clip = next((info.folder / "clip.mp4" for info in self.library.infos()), None)
+            call_ms = await asyncio.to_thread(measure_call_ms, clip)
+            self.places.set_capacity(ready, call_ms)
+            self._counting = asyncio.create_task(self._count_cost(ready), name="cost-counter")
         gc.freeze()  # what is loaded by now stays: collections in mid-call look at calls only
 
     async def stop(self) -> None:
         """Ends every call and the engine."""
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.gather(self._counting, return_exceptions=True)
         await self.sessions.close()
         await self.host.stop()
         gc.unfreeze()
+
+    async def _count_cost(self, ready: EngineReady) -> None:
+        """Corrects the number of places by what calls are seen to cost."""
+        cost = CallCost()
+        while True:
+            await asyncio.sleep(COUNT_INTERVAL_S)
+            cost.note(self.sessions.count)
+            if cost.call_ms is not None:
+                self.places.set_capacity(ready, cost.call_ms)
+            if cost.share > FULL_SHARE:
+                self.places.note_late(LATE_HOPS_OF_A_FULL_GATEWAY)
 
     async def poster(self, name: str) -> bytes:
         """An avatar's first picture as JPEG, decoded once."""
@@ -125,8 +152,9 @@ def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
             chosen = _mode(mode, avatar)
             offer = await _read_offer(request, gateway.settings.max_body_bytes)
             name = avatar if chosen == "avatar" else None
-            session, answer = await gateway.sessions.begin(offer, chosen, name)
-        except (BadRequest, OfferRefused, ServerFull) as error:
+            client = client_of(request.client.host if request.client else None)
+            session, answer = await gateway.sessions.begin(offer, chosen, name, client)
+        except (BadRequest, OfferRefused, ServerFull, ClientLimited) as error:
             gateway.metrics.refused.labels(getattr(error, "code", "server_full")).inc()
             raise
         headers = {"Location": f"/v1/sessions/{session}", "Cache-Control": "no-store"}
@@ -168,7 +196,11 @@ def _add_status_routes(app: FastAPI, gateway: Gateway) -> None:
                 "hop_ms": round(ready.hop_ms, 1),
                 "busy": round(host.busy, 3),
             }
-        sessions = {"active": gateway.sessions.count, "max": gateway.settings.max_sessions}
+        places = gateway.places
+        sessions: dict[str, Any] = {"active": places.taken, "max": places.limit}
+        if places.capacity is not None:
+            sessions["capacity"] = places.capacity.describe()
+            sessions["why"] = places.capacity.explain()
         return {"version": _version(), "engine": engine, "sessions": sessions}
 
     @app.get("/healthz")
@@ -200,6 +232,9 @@ def _add_error_handlers(app: FastAPI) -> None:
             case ServerFull():
                 retry = {"Retry-After": str(error.retry_after_s)}
                 return _error(503, "server_full", str(error), retry)
+            case ClientLimited():
+                retry = {"Retry-After": str(error.retry_after_s)}
+                return _error(429, error.code, str(error), retry)
             case EngineNotReady():
                 return _error(503, "engine_not_ready", str(error), {"Retry-After": "3"})
             case AvatarError():

@@ -182,7 +182,16 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plans-dir", type=Path, help="where compiled graphs are kept")
     parser.add_argument("--hop-frames", type=int, help="new frames a call (the model's own)")
-    parser.add_argument("--max-sessions", type=int, help="calls at once (2)")
+    parser.add_argument(
+        "--max-sessions", type=int, help="calls at once (what the machine is measured to hold)"
+    )
+    parser.add_argument(
+        "--no-calibration",
+        dest="calibrate",
+        action="store_const",
+        const=False,
+        help="measure nothing at start: --max-sessions calls, whatever the machine holds",
+    )
     parser.add_argument(
         "--avatars", dest="avatar_dirs", action="append", type=Path, help="a folder of avatars"
     )

@@ -34,7 +34,15 @@ class Settings(BaseSettings):
 
     Attributes:
         host, port: where HTTP listens. Media uses ephemeral UDP ports.
-        max_sessions: calls at once; more are answered 503. Two cores hold two.
+        max_sessions: calls at once at most; more are answered 503. None: as many as this machine
+            was measured to hold at start.
+        calibrate: measure at start how many calls this machine holds; off: `max_sessions` calls
+            are taken, whatever it holds.
+        client_sessions: calls at once from one address; 0 is no limit.
+        client_offers_per_minute: new calls from one address; 0 is no limit. This machine itself
+            is never limited.
+        trusted_proxies: addresses or networks of reverse proxies that may say in X-Forwarded-For
+            for whom they speak.
         model: a name ("bundled") or the path of a model folder.
         backend: "auto", "openvino", "onnxruntime", "torch", "tensorrt", or
             "passthrough", which shows the source pictures without any model.
@@ -63,7 +71,11 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    max_sessions: int = Field(default=2, ge=1, le=64)
+    max_sessions: int | None = Field(default=None, ge=1, le=1024)
+    calibrate: bool = True
+    client_sessions: int = Field(default=8, ge=0)
+    client_offers_per_minute: int = Field(default=60, ge=0)
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
     model: str = "bundled"
     backend: str = "auto"
     hop_frames: int | None = Field(default=None, ge=1, le=16)
@@ -91,6 +103,14 @@ class Settings(BaseSettings):
     retry_after_s: int = Field(default=5, ge=1, le=600)
     log_level: LogLevel = "info"
     aiortc_overrides: bool = True
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_addresses(cls, value: Any) -> Any:
+        """Environment variables hold several addresses with commas between them."""
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
 
     @field_validator("avatar_dirs", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ session, whatever became of the engine.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import multiprocessing
 import select
@@ -157,8 +158,11 @@ class EngineHost:
         loop = asyncio.get_running_loop()
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
+        settings = self._settings
+        if self.ready is not None:  # calls wait: what they cost is known
+            settings = dataclasses.replace(settings, calibrate=False)
         process = context.Process(
-            target=run_engine, args=(theirs, self._settings), name="engine", daemon=True
+            target=run_engine, args=(theirs, settings), name="engine", daemon=True
         )
         process.start()
         theirs.close()

@@ -16,6 +16,7 @@ from typing import Literal
 from engine.gate import ClosedReason
 from engine.plans.cache import PlanCache
 from engine.run_options import RunOptions
+from server.capacity import HopCost
 
 Mode = Literal["avatar", "live"]
 
@@ -32,6 +33,7 @@ class EngineSettings:
         avatar_dirs: where avatars lie, first match wins.
         run: how the model is run.
         plans: where compiled graphs are kept, or None.
+        calibrate: measure at start what calls cost.
     """
 
     core: str
@@ -42,6 +44,7 @@ class EngineSettings:
     log_level: str = "info"
     run: RunOptions = field(default_factory=RunOptions)
     plans: PlanCache | None = None
+    calibrate: bool = False
 
 
 # --- gateway to engine ---------------------------------------------------------
@@ -134,6 +137,7 @@ class EngineReady:
 
     Attributes:
         hop_ms: measured time of one warm hop.
+        hop_costs: what hops of calls cost, by batch size; empty where nothing is computed.
         lookahead_samples: sound after a frame's end that the frame needs.
     """
 
@@ -143,6 +147,7 @@ class EngineReady:
     hop_frames: int
     lookahead_samples: int
     hop_ms: float
+    hop_costs: tuple[HopCost, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

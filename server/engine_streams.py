@@ -27,6 +27,8 @@ from engine.scheduler import Scheduler
 from engine.spec import ModelSpec
 from engine.stream import Stream, StreamOptions
 from server.avatars import AvatarLibrary
+from server.capacity import HopCost
+from server.engine_calibration import measure_hops
 from server.engine_core import SessionFrames
 from server.engine_messages import EngineReady, EngineSettings, OpenSession
 
@@ -64,6 +66,7 @@ class StreamsCore:
                 f"expected hop_frames of at most {spec.window_frames}, got {self._hop_frames}"
             )
         self._library = AvatarLibrary(settings.avatar_dirs)
+        self._calibrate = settings.calibrate
         self._prepared: dict[str, PreparedAvatar] = {}
         self._scheduler = Scheduler(self._backend)
         self._streams: dict[str, Stream] = {}
@@ -85,6 +88,7 @@ class StreamsCore:
             hop_frames=self._hop_frames,
             lookahead_samples=spec.audio.lookahead_samples,
             hop_ms=hop_ms,
+            hop_costs=self._hop_costs(hop_ms) if self._calibrate else (),
         )
 
     def open(self, request: OpenSession) -> None:
@@ -149,6 +153,14 @@ class StreamsCore:
                 self._prepared.pop(next(iter(self._prepared)))
             self._prepared[name] = prepared
         return prepared
+
+    def _hop_costs(self, hop_ms: float) -> tuple[HopCost, ...]:
+        """What hops cost with all that belongs to them; without an avatar, the network alone."""
+        own_ms = self._hop_frames * FRAME_SAMPLES * 1000 / SAMPLE_RATE_HZ
+        if not self._prepared or hop_ms > own_ms:
+            return (HopCost(1, hop_ms, hop_ms),)
+        avatar = next(iter(self._prepared.values()))
+        return tuple(measure_hops(self._backend, avatar, self._hop_frames))
 
     def _warm_up(self) -> float:
         """Runs the network on nothing; the median time of one hop in ms."""

@@ -70,6 +70,7 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         ws="websockets-sansio",
         log_config=None,
         access_log=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
     )

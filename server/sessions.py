@@ -9,7 +9,6 @@ import secrets
 import time
 
 from engine.errors import LipwireError
-from server.admission import Admission
 from server.avatars import AvatarLibrary
 from server.config import Settings
 from server.engine_host import EngineHost
@@ -18,6 +17,7 @@ from server.logs import SessionLog
 from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICKS_PER_MS, TICKS_PER_SAMPLE
 from server.metrics import Metrics
 from server.peer import Peer
+from server.places import Places
 from server.protocol import encode_error, encode_ready, encode_stats
 from server.session_media import MediaLimits, SessionMedia
 from server.signaling import OfferRefused, check_offer
@@ -61,27 +61,38 @@ class Sessions:
     """Begins, watches and ends calls."""
 
     def __init__(
-        self, settings: Settings, host: EngineHost, library: AvatarLibrary, metrics: Metrics
+        self,
+        settings: Settings,
+        host: EngineHost,
+        library: AvatarLibrary,
+        metrics: Metrics,
+        places: Places,
     ) -> None:
         self._settings = settings
         self._host = host
         self._library = library
         self._metrics = metrics
-        self._admission = Admission(settings.max_sessions, settings.retry_after_s)
+        self._places = places
         self._sessions: dict[str, Session] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
     @property
     def count(self) -> int:
-        return self._admission.taken
+        return len(self._sessions)
 
-    async def begin(self, offer: str, mode: Mode, avatar: str | None) -> tuple[str, str]:
+    async def begin(
+        self, offer: str, mode: Mode, avatar: str | None, client: str | None = None
+    ) -> tuple[str, str]:
         """The id of a new call and the answer to its offer.
+
+        Args:
+            client: who calls, for its limits; None is not limited.
 
         Raises:
             OfferRefused: the offer cannot be answered.
             AvatarError: there is no such avatar.
             ServerFull: all places are taken.
+            ClientLimited: the client has as many calls as it may have, or asks too often.
             EngineNotReady: no engine runs at the moment.
         """
         checked = check_offer(offer, mode)
@@ -93,7 +104,7 @@ class Sessions:
         if self._host.state != "ready" or ready is None:
             raise EngineNotReady("the engine is being started again, try in a few seconds")
         session = Session(secrets.token_hex(16), mode, avatar)
-        self._admission.enter(session.id)
+        await self._places.enter(session.id, client)
         self._sessions[session.id] = session
         self._metrics.sessions.set(self.count)
         try:
@@ -216,7 +227,7 @@ class Sessions:
         except TimeoutError:
             self._end_soon(session, "never_connected")
             return
-        packets, heard_at = 0, time.monotonic()
+        packets, heard_at, late_hops = 0, time.monotonic(), 0
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
             now = time.monotonic()
@@ -224,7 +235,10 @@ class Sessions:
             if received != packets:
                 packets, heard_at = received, now
             silent_s = now - heard_at
-            peer.send(encode_stats(media.stats(stalled=silent_s > settings.stalled_after_s)))
+            stats = media.stats(stalled=silent_s > settings.stalled_after_s)
+            peer.send(encode_stats(stats))
+            self._places.note_late(stats.late_hops - late_hops)
+            late_hops = stats.late_hops
             reason = None
             if media.failure is not None:
                 peer.send(encode_error(*media.failure, fatal=True))
@@ -261,7 +275,7 @@ class Sessions:
             session.log.exception("the session did not end cleanly")
         finally:
             session.media = session.peer = None
-            self._admission.leave(session.id)
+            self._places.leave(session.id)
             self._metrics.sessions.set(self.count)
             # A connection of aiortc's is full of cycles, and codecs with their threads hang on
             # them: some milliseconds now, instead of memory until a full collection comes by.

@@ -1,4 +1,4 @@
-"""What tests share: one exported tiny model a run, and no plan cache."""
+"""What tests share: one exported tiny model a run, no plan cache, no calibration."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_plans_of_the_user() -> Iterator[None]:
-    """Servers that tests start, in other processes too, keep nothing in the user's cache."""
+def servers_of_tests() -> Iterator[None]:
+    """Servers that tests start, in other processes too, keep nothing in the user's cache.
+
+    They also take as many calls as they are told: what a busy machine is measured to hold varies.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIPWIRE_PLAN_CACHE", "false")
+        patch.setenv("LIPWIRE_CALIBRATE", "false")
         yield
 
 

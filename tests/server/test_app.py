@@ -163,6 +163,72 @@ def test_a_full_server_says_when_to_come_back_and_a_delete_makes_room(
     run(scenario)
 
 
+def test_one_client_cannot_take_all_places_and_is_told_when_to_ask_again(avatars: Path) -> None:
+    async def main() -> None:
+        settings = Settings(
+            backend="passthrough",
+            avatar_dirs=(avatars,),
+            log_level="warning",
+            max_sessions=3,
+            client_sessions=1,
+            client_offers_per_minute=3,
+        )
+        gateway = Gateway(settings)
+        await gateway.start()
+        query = "/v1/sessions?mode=avatar&avatar=ada"
+        callers = [Caller("http://t") for _ in range(2)]
+        offers = [await caller.offer() for caller in callers]
+        try:
+            clients = [
+                httpx.AsyncClient(
+                    transport=httpx.ASGITransport(create_app(gateway), client=(address, 1)),
+                    base_url="http://t",
+                )
+                for address in ("192.0.2.1", "192.0.2.2")
+            ]
+            answers = [await clients[0].post(query, content=offers[0], headers=SDP)]
+            for _ in range(3):
+                answers.append(await clients[0].post(query, content=offers[0], headers=SDP))
+            assert [answer.status_code for answer in answers] == [201, 429, 429, 429]
+            codes = [await _refusal(answer) for answer in answers[1:]]
+            assert codes == ["client_sessions", "client_sessions", "client_rate"]
+            assert int(answers[1].headers["retry-after"]) == settings.retry_after_s
+            assert 0 < int(answers[3].headers["retry-after"]) <= 60
+            other = await clients[1].post(query, content=offers[1], headers=SDP)
+            assert other.status_code == 201
+            metrics = (await clients[1].get("/metrics")).text
+            assert 'lipwire_offers_refused_total{code="client_sessions"} 2.0' in metrics
+        finally:
+            for caller in callers:
+                await caller.close()
+            await gateway.stop()
+
+    asyncio.run(main())
+
+
+def test_a_calibrated_server_says_how_many_calls_it_holds_and_why(avatars: Path) -> None:
+    async def main() -> None:
+        gateway = Gateway(
+            Settings(
+                backend="passthrough", avatar_dirs=(avatars,), log_level="warning", calibrate=True
+            )
+        )
+        await gateway.start()
+        try:
+            transport = httpx.ASGITransport(create_app(gateway))
+            async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+                sessions = (await client.get("/v1/status")).json()["sessions"]
+        finally:
+            await gateway.stop()
+        assert not tasks_left()
+        assert sessions["active"] == 0 and sessions["max"] >= 1
+        assert sessions["capacity"]["engine"] is None, "nothing is computed"
+        assert sessions["max"] <= sessions["capacity"]["gateways"] + 1
+        assert "this machine holds" in sessions["why"]
+
+    asyncio.run(main())
+
+
 def test_a_peer_that_never_connects_is_given_up(run: Callable[[Scenario], None]) -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
         caller = Caller("http://t")

@@ -1,0 +1,120 @@
+"""The places for calls as a gateway sees them, and what sets their number."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Protocol
+
+from server.admission import Admission
+from server.capacity import Capacity, measured_capacity
+from server.client_limits import ClientLimits
+from server.config import Settings
+from server.engine_messages import EngineReady
+
+logger = logging.getLogger(__name__)
+
+UNMEASURED_SESSIONS = 2  # where nothing is measured and no number is set: what two cores hold
+LATE_HOPS_OF_A_FULL_GATEWAY = 3  # a gateway that is out of processor time counts as late hops do
+
+
+class Places(Protocol):
+    """Where a gateway asks for places."""
+
+    @property
+    def taken(self) -> int:
+        """Calls now."""
+
+    @property
+    def limit(self) -> int:
+        """Calls that are let in at present."""
+
+    @property
+    def capacity(self) -> Capacity | None:
+        """What the machine was measured to hold; None where it was not measured."""
+
+    async def enter(self, session: str, client: str | None) -> None:
+        """Takes a place.
+
+        Raises:
+            ServerFull: there is none.
+            ClientLimited: this client has as many as it may have, or asks too often.
+        """
+
+    def leave(self, session: str) -> None:
+        """Gives a place back; twice does no harm."""
+
+    def note_late(self, hops: int) -> None:
+        """Hears of hops that were late."""
+
+
+class OwnPlaces:
+    """Places that this process itself gives out.
+
+    Attributes:
+        admission: who has one.
+        capacity: as measured, None before or without that.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        limits = ClientLimits(
+            settings.client_sessions, settings.client_offers_per_minute, settings.retry_after_s
+        )
+        self._max_sessions = settings.max_sessions
+        self.admission = Admission(
+            settings.max_sessions or UNMEASURED_SESSIONS, limits, settings.retry_after_s
+        )
+        self.capacity: Capacity | None = None
+
+    @property
+    def taken(self) -> int:
+        return self.admission.taken
+
+    @property
+    def limit(self) -> int:
+        return self.admission.limit
+
+    async def enter(self, session: str, client: str | None) -> None:
+        self.admission.enter(session, client)
+
+    def leave(self, session: str) -> None:
+        self.admission.leave(session)
+
+    def note_late(self, hops: int) -> None:
+        before = self.limit
+        self.admission.note_late(hops)
+        if self.limit < before:
+            logger.warning("admission: hops are late, %d calls for now", self.limit)
+
+    def set_capacity(self, ready: EngineReady, call_ms: float, gateways: int = 1) -> None:
+        """Sets the number of places by what the engine's hops and a gateway's calls cost.
+
+        Args:
+            call_ms: processor time of one call in its gateway in a second.
+            gateways: processes that share the calls.
+        """
+        capacity = measured_capacity(
+            ready.hop_costs, ready.hop_frames, call_ms, gateways, usable_cores()
+        )
+        known = self.capacity
+        self.capacity = capacity
+        places = capacity.sessions
+        if self._max_sessions is not None:
+            places = min(places, self._max_sessions)
+        if known is None or places != self.admission.capacity:
+            level = logging.INFO
+            if known is None and self._max_sessions is not None and places < self._max_sessions:
+                level = logging.WARNING
+            wanted = "none set" if self._max_sessions is None else str(self._max_sessions)
+            logger.log(
+                level, "admission: %s; max_sessions %s: %d", capacity.explain(), wanted, places
+            )
+        self.admission.capacity = places
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
