@@ -52,6 +52,9 @@ class StandIn:
         return self
 
     def __exit__(self, *_: object) -> None:
+        import huggingface_hub
+
+        huggingface_hub.close_session()  # it keeps its connections, and they keep our threads
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

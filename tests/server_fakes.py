@@ -5,14 +5,11 @@ The engine process imports them by name: `tests.server_fakes:CueCore`.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
-import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -79,21 +76,6 @@ def engine_settings(core: str = "CueCore", avatars: tuple[Path, ...] = ()) -> En
 def shared_blocks() -> set[str]:
     """Blocks of this process in shared memory; other servers may run beside the tests."""
     return {path.name for path in Path("/dev/shm").glob(f"lipwire-{os.getpid()}-*")}
-
-
-@contextmanager
-def nothing_left() -> Iterator[None]:
-    """Asserts that no child process, shared memory or thread of a decoder outlives the block."""
-    blocks = shared_blocks()
-    yield
-    assert not multiprocessing.active_children()
-    assert shared_blocks() <= blocks
-    assert not [t.name for t in threading.enumerate() if t.name.endswith("-decoder")]
-
-
-def tasks_left() -> set[str]:
-    """Names of the tasks of the running loop other than the one that asks."""
-    return {task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
 
 def make_avatar(root: Path, name: str = "ada", frames: int = 10) -> None:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.caller import Caller
 from server.app import Gateway, create_app
 from server.config import Settings
-from tests.server_fakes import make_avatar, nothing_left, tasks_left
+from tests.server_fakes import make_avatar
 
 SDP = {"content-type": "application/sdp"}
 Scenario = Callable[[httpx.AsyncClient, Gateway], Awaitable[None]]
@@ -30,7 +30,7 @@ def avatars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(avatars: Path) -> Iterator[Callable[[Scenario], None]]:
-    """Runs a scenario against a gateway and checks that nothing is left of it."""
+    """Runs a scenario against a gateway."""
 
     def run_scenario(scenario: Scenario) -> None:
         async def main() -> None:
@@ -49,10 +49,8 @@ def run(avatars: Path) -> Iterator[Callable[[Scenario], None]]:
                     await scenario(client, gateway)
             finally:
                 await gateway.stop()
-            assert not tasks_left()
 
-        with nothing_left():
-            asyncio.run(main())
+        asyncio.run(main())
 
     yield run_scenario
 

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.caller import Caller, Camera, Microphone, Received
 from server.app import Gateway, create_app
 from server.config import Settings
-from tests.server_fakes import make_avatar, nothing_left, tasks_left
+from tests.server_fakes import make_avatar
 
 SECOND = 48_000
 Scenario = Callable[[httpx.AsyncClient, Gateway], Awaitable[None]]
@@ -52,7 +52,7 @@ def of_type(received: Received, kind: str) -> list[dict[str, Any]]:
 
 
 def run(scenario: Scenario, core: str | None = None, **settings: Any) -> None:
-    """Runs a scenario against a gateway and checks that nothing is left of it."""
+    """Runs a scenario against a gateway."""
 
     async def main() -> None:
         defaults: dict[str, Any] = {"backend": "passthrough", "log_level": "warning"}
@@ -64,12 +64,8 @@ def run(scenario: Scenario, core: str | None = None, **settings: Any) -> None:
                 await scenario(client, gateway)
         finally:
             await gateway.stop()
-        for _ in range(10):  # closed connections finish in a few turns of the loop
-            await asyncio.sleep(0)
-        assert not {name for name in tasks_left() if name.startswith(("session", "engine"))}
 
-    with nothing_left():
-        asyncio.run(main())
+    asyncio.run(main())
 
 
 async def _until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:

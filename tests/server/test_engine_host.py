@@ -15,7 +15,7 @@ from server import engine_host
 from server.engine_host import EngineHost, EngineUnavailable
 from server.engine_messages import HopReady
 from server.engine_stream import INPUT_SLOTS, EngineFrame
-from tests.server_fakes import CRASH, HANG, REFUSE, engine_settings, nothing_left, tasks_left
+from tests.server_fakes import CRASH, HANG, REFUSE, engine_settings
 
 SILENCE = np.zeros(320, np.float32)
 TIMEOUT_S = 30
@@ -64,10 +64,8 @@ def _run(scenario: Callable[[EngineHost], Awaitable[None]], core: str = "CueCore
             await scenario(host)
         finally:
             await host.stop()
-        assert not tasks_left()
 
-    with nothing_left():
-        asyncio.run(main())
+    asyncio.run(main())
 
 
 def test_pictures_go_through_the_engine_and_keep_their_size_and_order() -> None:
@@ -218,7 +216,5 @@ def test_an_engine_that_cannot_start_says_why(core: str, message: str) -> None:
         with pytest.raises(EngineUnavailable, match=message):
             await host.start()
         await host.stop()
-        assert not tasks_left()
 
-    with nothing_left():
-        asyncio.run(main())
+    asyncio.run(main())
