@@ -30,7 +30,7 @@ from server.gateway_calibration import CallCost, measure_call_ms
 from server.metrics import Metrics
 from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces
 from server.run_arguments import run_options
-from server.sessions import EngineNotReady, Sessions, SessionUnknown
+from server.sessions import Draining, EngineNotReady, Sessions, SessionUnknown
 from server.signaling import OfferRefused
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 SDP = "application/sdp"
 COUNT_INTERVAL_S = 5.0
 FULL_SHARE = 0.9  # of one core: a gateway beyond it falls behind
+DRAINING_RETRY_S = "10"  # when another process should have taken over
 
 
 class BadRequest(LipwireError):
@@ -211,9 +212,10 @@ def _add_status_routes(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/readyz")
     async def readyz(response: Response) -> dict[str, str]:
         """Calls can be taken."""
-        if gateway.host.state != "ready":
+        state = "draining" if gateway.sessions.draining else gateway.host.state
+        if state != "ready":
             response.status_code = 503
-        return {"status": gateway.host.state}
+        return {"status": state}
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -235,6 +237,8 @@ def _add_error_handlers(app: FastAPI) -> None:
             case ClientLimited():
                 retry = {"Retry-After": str(error.retry_after_s)}
                 return _error(429, error.code, str(error), retry)
+            case Draining():
+                return _error(503, "draining", str(error), {"Retry-After": DRAINING_RETRY_S})
             case EngineNotReady():
                 return _error(503, "engine_not_ready", str(error), {"Retry-After": "3"})
             case AvatarError():

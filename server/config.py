@@ -62,6 +62,7 @@ class Settings(BaseSettings):
         stalled_after_s, idle_timeout_s: without any packet from the peer:
             reported as stalled, closed.
         max_session_s: longest call.
+        drain_timeout_s: after SIGTERM calls may go on for this long.
         max_body_bytes: of a request.
         retry_after_s: told to those who are turned away.
         aiortc_overrides: off for comparisons with stock aiortc only.
@@ -99,6 +100,7 @@ class Settings(BaseSettings):
     stalled_after_s: float = Field(default=3.0, gt=0, le=600)
     idle_timeout_s: float = Field(default=15.0, gt=0, le=600)
     max_session_s: float = Field(default=3600.0, gt=0)
+    drain_timeout_s: float = Field(default=30.0, ge=0, le=3600)
     max_body_bytes: int = Field(default=65_536, ge=1024, le=1_048_576)
     retry_after_s: int = Field(default=5, ge=1, le=600)
     log_level: LogLevel = "info"

@@ -1,7 +1,7 @@
 """The JSON that travels on the data channel `lipwire`: encode and decode, no I/O.
 
 Client to server: `ping`, `interrupt`, `session.end`.
-Server to client: `session.ready`, `stats`, `pong`, `interrupted`, `error`.
+Server to client: `session.ready`, `stats`, `pong`, `interrupted`, `draining`, `error`.
 `docs/protocol.md` describes every field.
 """
 
@@ -146,6 +146,10 @@ def encode_pong(ping: PingMessage) -> str:
 
 def encode_interrupted(generation: int) -> str:
     return _encode("interrupted", generation=generation)
+
+
+def encode_draining(seconds: float) -> str:
+    return _encode("draining", seconds=seconds)
 
 
 def encode_error(code: str, message: str, *, fatal: bool = False) -> str:

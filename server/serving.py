@@ -18,7 +18,7 @@ from server.logs import configure_logging
 logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 5
-DRAIN_S = 5
+CLOSE_REQUESTS_S = 5
 
 
 class _Server(uvicorn.Server):
@@ -30,7 +30,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM.
+    """Serves until a signal: SIGTERM lets calls end, SIGINT and a second signal end them.
 
     Args:
         on_ready: told the address once requests are taken.
@@ -72,14 +72,20 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         access_log=False,
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=CLOSE_REQUESTS_S,
     )
     sock = _bind(settings.host, settings.port)  # before the model: a taken port is told at once
     server = _Server(config)
     loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if number == signal.SIGINT or stopping.is_set():
+            hurrying.set()
+        stopping.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, on_signal, number)
     try:
         starting = asyncio.create_task(gateway.start())
         waiting = asyncio.create_task(stopping.wait())
@@ -94,6 +100,7 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         shown = f"[{host}]" if ":" in host else host
         on_ready(f"http://{'localhost' if host in ('127.0.0.1', '::1') else shown}:{port}")
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await _drain(gateway, settings.drain_timeout_s, hurrying)
         await gateway.sessions.close()
         server.should_exit = True
         await serving
@@ -101,3 +108,13 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         waiting.cancel()
         sock.close()
         await gateway.stop()
+
+
+async def _drain(gateway: Gateway, timeout_s: float, hurrying: asyncio.Event) -> None:
+    """Lets calls end by themselves until time is up or a signal says to hurry."""
+    draining = asyncio.create_task(gateway.sessions.drain(timeout_s))
+    hurry = asyncio.create_task(hurrying.wait())
+    await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (draining, hurry):
+        task.cancel()
+    await asyncio.gather(draining, hurry, return_exceptions=True)

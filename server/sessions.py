@@ -18,7 +18,7 @@ from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICKS_PER_MS, TICKS_PER
 from server.metrics import Metrics
 from server.peer import Peer
 from server.places import Places
-from server.protocol import encode_error, encode_ready, encode_stats
+from server.protocol import encode_draining, encode_error, encode_ready, encode_stats
 from server.session_media import MediaLimits, SessionMedia
 from server.signaling import OfferRefused, check_offer
 
@@ -31,6 +31,10 @@ RESAMPLER_TICKS = 54  # the 16 kHz sound lags the packet it came in by this much
 
 class EngineNotReady(LipwireError):
     """The engine is being started again."""
+
+
+class Draining(LipwireError):
+    """No new calls: the server is about to end."""
 
 
 class SessionUnknown(LipwireError):
@@ -58,7 +62,11 @@ class Session:
 
 
 class Sessions:
-    """Begins, watches and ends calls."""
+    """Begins, watches and ends calls.
+
+    Attributes:
+        draining: no new calls are taken any more.
+    """
 
     def __init__(
         self,
@@ -75,6 +83,8 @@ class Sessions:
         self._places = places
         self._sessions: dict[str, Session] = {}
         self._endings: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self.draining = False
 
     @property
     def count(self) -> int:
@@ -94,7 +104,10 @@ class Sessions:
             ServerFull: all places are taken.
             ClientLimited: the client has as many calls as it may have, or asks too often.
             EngineNotReady: no engine runs at the moment.
+            Draining: the server is about to end.
         """
+        if self.draining:
+            raise Draining("this server is about to end and takes no new calls")
         checked = check_offer(offer, mode)
         largest = (self._settings.max_width, self._settings.max_height)
         if mode == "avatar":
@@ -141,6 +154,21 @@ class Sessions:
         if session is None:
             raise SessionUnknown("there is no such session, or it has ended")
         await self._end(session, "deleted")
+
+    async def drain(self, timeout_s: float) -> None:
+        """Takes no new calls, tells the others, and returns when they have ended or time is up."""
+        self.draining = True
+        logger.info("draining: %d calls have %.0f s to end", self.count, timeout_s)
+        for session in self._sessions.values():
+            if session.peer is not None:
+                session.peer.send(encode_draining(timeout_s))
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._sessions:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            logger.warning("draining: %d calls did not end in time", len(self._sessions))
 
     async def close(self) -> None:
         """Ends all calls and waits until nothing of them is left."""
@@ -260,6 +288,7 @@ class Sessions:
     async def _end(self, session: Session, reason: str) -> None:
         if self._sessions.pop(session.id, None) is None:
             return
+        self._changed.set()
         self._metrics.ended.labels(reason).inc()
         ended = time.monotonic()
         session.log.info("ended reason=%s after %.1f s", reason, ended - session.began)
