@@ -218,7 +218,6 @@ def test_a_calibrated_server_says_how_many_calls_it_holds_and_why(avatars: Path)
                 sessions = (await client.get("/v1/status")).json()["sessions"]
         finally:
             await gateway.stop()
-        assert not tasks_left()
         assert sessions["active"] == 0 and sessions["max"] >= 1
         assert sessions["capacity"]["engine"] is None, "nothing is computed"
         assert sessions["max"] <= sessions["capacity"]["gateways"] + 1
