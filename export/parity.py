@@ -120,17 +120,24 @@ class ReferenceGraph:
         return dict(zip(outputs, values, strict=True))
 
 
+def output_error(case: str, name: str, got: F32, want: Tensor) -> OutputError:
+    """How far one output is from torch's.
+
+    Raises:
+        ModelError: it has another shape.
+    """
+    expected = want.numpy()
+    if got.shape != expected.shape:
+        raise ModelError(f"{case} {name}: expected {expected.shape}, got {got.shape}")
+    difference = got.astype(np.float64) - expected
+    norm = max(float(np.linalg.norm(expected)), 1e-12)
+    relative = float(np.linalg.norm(difference)) / norm
+    return OutputError(case, name, float(np.abs(difference).max()), relative)
+
+
 def _errors(case: str, got: dict[str, F32], want: Sequence[Tensor]) -> list[OutputError]:
-    errors = []
-    for (name, value), reference in zip(got.items(), want, strict=True):
-        expected = reference.numpy()
-        if value.shape != expected.shape:
-            raise ModelError(f"{case} {name}: expected {expected.shape}, got {value.shape}")
-        difference = value.astype(np.float64) - expected
-        norm = max(float(np.linalg.norm(expected)), 1e-12)
-        relative = float(np.linalg.norm(difference)) / norm
-        errors.append(OutputError(case, name, float(np.abs(difference).max()), relative))
-    return errors
+    pairs = zip(got.items(), want, strict=True)
+    return [output_error(case, name, value, reference) for (name, value), reference in pairs]
 
 
 def check_parity(model_dir: Path, tolerance: float = TOLERANCE) -> Parity:

@@ -36,6 +36,11 @@ PLANS_EXAMPLE = """examples:
   lipwire plans prune --max-mb 500
   lipwire plans prune --max-mb 0 --json
 """
+EXPORT_EXAMPLE = """examples:
+  lipwire export --model bundled --target openvino
+  lipwire export --model latentsync-1.5 --target onnx --component unet --precision f16
+  lipwire export --model latentsync-1.5 --target onnx --hop 2 --batch 1,2,4,8 --out exports
+"""
 DOCTOR_EXAMPLE = """example:
   lipwire doctor --json
 """
@@ -119,6 +124,12 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
         add_doctor_arguments(doctor)
         doctor.set_defaults(run=run_doctor)
 
+    export = _add(commands, "export", "write a model's networks for a runtime", EXPORT_EXAMPLE)
+    if command == "export":
+        exporter = _exporter()
+        exporter.add_export_arguments(export)
+        export.set_defaults(run=exporter.run_export)
+
     benches = _benches() if command == "bench" else {}
     listed = "".join(f"  {name:9} {what}\n" for name, what in benches.items())
     bench = _add(
@@ -141,6 +152,11 @@ def _benches() -> dict[str, str]:
         return {}
     found = importlib.util.find_spec
     return {name: what for name, what in BENCHES.items() if found(f"benchmarks.{name}")}
+
+
+def _exporter() -> Any:
+    """The module that exports: by name, because the server knows nothing of it."""
+    return importlib.import_module("export.command")
 
 
 def _run_bench(arguments: argparse.Namespace) -> int:

@@ -112,7 +112,7 @@ class FrameWindows:
             return cls(frames, frames)
         if places is not None:
             last = torch.arange(frames, device=places.device) + valid.shape[1]
-            places = torch.cat([places, last.expand(len(places), -1)], dim=1)
+            places = torch.cat([places, last.expand(places.shape[0], -1)], dim=1)
         own = torch.ones_like(valid[:, :1]).expand(-1, frames)
         present = torch.cat([valid, own], dim=1)
         return cls(

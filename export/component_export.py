@@ -1,0 +1,155 @@
+"""Exports one network to one target, and holds the result against torch.
+
+    record = export_component(load_target("onnx"), request, folder)
+
+Torch runs the model's own weights in f32 on golden inputs, and what was built runs on the same
+ones. The errors are written beside the files, as `request.name` .export.json. Where one is over the
+tolerance the files are not kept, only the record, as `request.name` .failed.json.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.checkpoints import file_digest
+from engine.errors import ConfigError, ModelError
+from export.networks import empty_network, golden_inputs, loaded_network
+from export.parity import OutputError, output_error
+from export.request import ExportRequest, Precision
+from export.targets import Built, Report, Target, silent
+
+SCHEMA_VERSION = 1
+
+# Of |ours - torch| / |torch| in the 2-norm, output by output. In f32 other orders of the same sums
+# differ by about 1e-6 a layer. In 16 bits a rounding is 5e-4 (f16) or 4e-3 (bf16) of a number, and
+# a network of some hundred layers that adds to what it reads collects three to five of them.
+TOLERANCES: dict[Precision, float] = {"f32": 1e-4, "f16": 5e-3, "bf16": 3e-2}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRecord:
+    """What was exported, by what, and how near to torch it is.
+
+    Attributes:
+        files: name -> SHA-256.
+        inputs, outputs: name, dtype and shape of each; "batch" is the open axis.
+        errors: of every output at every batch; none where it could not be run.
+        not_run: why it could not.
+        passed: every error is within the tolerance; not so where nothing was run.
+    """
+
+    model: str
+    component: str
+    target: str
+    precision: str
+    hop_frames: int
+    batches: tuple[int, ...]
+    files: dict[str, str]
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    versions: dict[str, str]
+    runtime: str
+    tolerance: float
+    errors: list[OutputError]
+    not_run: str
+    passed: bool
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def worst(self) -> OutputError | None:
+        """The output that is furthest from torch, relative to its size."""
+        return max(self.errors, key=lambda error: error.relative, default=None)
+
+
+def export_component(
+    target: Target, request: ExportRequest, folder: Path, report: Report = silent
+) -> ExportRecord:
+    """Builds, checks and keeps one network; the record as written.
+
+    Args:
+        folder: made if it is not there; files of the same names are replaced, all or none.
+
+    Raises:
+        ConfigError: the target does not take this component in this precision.
+        BackendError: the compiler or the runtime refused it.
+        ModelError: an output is further from torch than the tolerance.
+    """
+    if refusal := target.refuses(request.component, request.precision):
+        raise ConfigError(refusal)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".partial-") as scratch:
+        built = target.build(request, Path(scratch), report)
+        errors = [] if built.run is None else _errors(built, request, report)
+        record = _record(target, request, built, errors)
+        text = json.dumps(asdict(record), indent=1) + "\n"
+        failed = folder / f"{request.name}.failed.json"
+        worst = record.worst
+        if worst is not None and not record.passed:
+            failed.write_text(text, encoding="utf-8")
+            raise ModelError(
+                f"{request.name} for {target.name} in {request.precision}: expected a relative "
+                f"error of at most {record.tolerance:g} against torch, got {worst.relative:.2e} "
+                f"in {worst.output} ({worst.case}); not kept, see {failed}"
+            )
+        failed.unlink(missing_ok=True)
+        for file in built.files:
+            shutil.move(file, folder / file.name)
+        (folder / f"{request.name}.export.json").write_text(text, encoding="utf-8")
+    return record
+
+
+def _errors(built: Built, request: ExportRequest, report: Report) -> list[OutputError]:
+    """Every output's error at every batch; torch's weights are gone before the other's come."""
+    assert built.run is not None
+    network = loaded_network(request)
+    names = [tensor.name for tensor in network.outputs]
+    cases: list[tuple[int, list[Tensor], list[Tensor]]] = []
+    for batch in request.batches:
+        report(f"{request.name}: torch on golden inputs, batch {batch}", 0, 0)
+        inputs = golden_inputs(network, request, batch)
+        wide = [value.float() if value.is_floating_point() else value for value in inputs]
+        with torch.inference_mode():
+            outputs = network.module(*wide)
+        cases.append((batch, inputs, [outputs] if isinstance(outputs, Tensor) else [*outputs]))
+    del network
+    gc.collect()
+    errors = []
+    for batch, inputs, wanted in cases:
+        report(f"{request.name}: {built.runtime} on golden inputs, batch {batch}", 0, 0)
+        got = built.run(inputs)
+        for name, ours, reference in zip(names, got, wanted, strict=True):
+            errors.append(output_error(f"batch {batch}", name, ours.float().numpy(), reference))
+    return errors
+
+
+def _record(
+    target: Target, request: ExportRequest, built: Built, errors: list[OutputError]
+) -> ExportRecord:
+    network = empty_network(request)
+    tolerance = TOLERANCES[request.precision]
+    return ExportRecord(
+        model=request.spec.name,
+        component=request.component,
+        target=target.name,
+        precision=request.precision,
+        hop_frames=request.hop_frames,
+        batches=request.batches,
+        files={file.name: file_digest(file) for file in built.files},
+        inputs=[asdict(tensor) for tensor in network.inputs],
+        outputs=[asdict(tensor) for tensor in network.outputs],
+        versions=dict(built.versions),
+        runtime=built.runtime,
+        tolerance=tolerance,
+        errors=errors,
+        not_run=built.not_run,
+        passed=bool(errors) and all(error.relative <= tolerance for error in errors),
+    )

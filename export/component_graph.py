@@ -1,0 +1,225 @@
+"""Writes one network of a model as ONNX: a graph, and its constants in a file beside it.
+
+    graph = write_graph(request, folder)
+
+Batch is an axis of its own, left open under the name "batch"; every other axis is a number.
+Opset 20, because opset 23's Attention builds in fp16 only; 22 in bf16, which Conv takes from there.
+
+No weight is ever in memory: the network is traced with one number in each weight's place, and its
+constants are then copied from the model folder's file to the graph's, a tensor at a time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+import torch
+from onnx import ModelProto, TensorProto, helper
+from torch import Tensor, nn
+
+from engine.errors import ModelError
+from engine.models.weight_files import WeightFile, write_safetensors
+from export.compact import compact
+from export.networks import TORCH_DTYPES, Network, empty_network
+from export.norms import keep_norms_in_f32
+from export.request import BATCH_AXIS, ExportRequest, TensorSpec
+from export.retype import bf16_to_f16
+from export.shared_weights import StoredTensor, stored_tensors
+from export.targets import Report, silent
+
+OPSETS = {"f32": 20, "f16": 20, "bf16": 22}
+IR_VERSION = 10
+TENSOR_TYPES = {
+    "F16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
+    "F32": TensorProto.FLOAT,
+}
+_ONNX_TYPES: dict[int, torch.dtype] = {
+    TensorProto.FLOAT: torch.float32,
+    TensorProto.FLOAT16: torch.float16,
+    TensorProto.BFLOAT16: torch.bfloat16,
+}
+_NARROW = {"F16": torch.float16, "BF16": torch.bfloat16}
+# Traced values must differ, or the exporter takes equal constants for one; this one and the next
+# few thousand are tiny in bf16, and normal numbers.
+FIRST_PLACEHOLDER = 0x3000
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentGraph:
+    """An exported ONNX graph.
+
+    Attributes:
+        request: what it was made for.
+        path: the .onnx file.
+        constants: the file beside it that its weights lie in, in safetensors' layout.
+        inputs, outputs: in the graph's order.
+        nodes: operators in it.
+    """
+
+    request: ExportRequest
+    path: Path
+    constants: Path
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    nodes: int
+
+
+def write_graph(request: ExportRequest, folder: Path, report: Report = silent) -> ComponentGraph:
+    """The network's graph, written into `folder` as `request.name` .onnx and .safetensors.
+
+    Args:
+        folder: exists; files of these names are overwritten.
+
+    Raises:
+        ModelError: the model folder's weights are missing or do not fit.
+    """
+    network = empty_network(request)
+    graph_path = folder / f"{request.name}.onnx"
+    constants = folder / f"{request.name}.safetensors"
+    report(f"{request.name}: tracing", 0, 0)
+    model = _traced(network, request)
+    compact(model)
+    if request.precision == "f16":
+        bf16_to_f16(model)
+    model.opset_import[0].version = OPSETS[request.precision]
+    model.ir_version = IR_VERSION
+    weights = _weights_of(model, network)
+    copied = _copy_constants(weights, network, constants, request, report)
+    _bind(model, weights, copied, constants.name)
+    _state_shapes(model, network)
+    graph_path.write_bytes(model.SerializeToString())
+    onnx.checker.check_model(str(graph_path))
+    nodes = len(model.graph.node)
+    return ComponentGraph(request, graph_path, constants, network.inputs, network.outputs, nodes)
+
+
+def _traced(network: Network, request: ExportRequest) -> ModelProto:
+    """The graph, with the weights as inputs of their names."""
+    # f16 is traced in bf16: the graph is the same, and CPUs convolve in f16 200 times slower.
+    dtype = torch.float32 if request.precision == "f32" else torch.bfloat16
+    module = network.module.eval().requires_grad_(False).to(dtype)
+    if dtype != torch.float32:
+        keep_norms_in_f32(module)
+    _fill_with_placeholders(module)
+    names = [tensor.name for tensor in network.inputs]
+    results = [tensor.name for tensor in network.outputs]
+    kinds = {kind: TORCH_DTYPES[kind] for kind in ("f32", "i64")} | {request.precision: dtype}
+    inputs = [
+        torch.zeros(tensor.at(request.rows(1)), dtype=kinds[tensor.dtype])
+        for tensor in network.inputs
+    ]
+    with TemporaryDirectory() as scratch, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = Path(scratch) / "traced.onnx"
+        # The tracing exporter, without folding: it keeps the weights' names and layouts.
+        torch.onnx.export(
+            module,
+            tuple(inputs),
+            path,
+            dynamo=False,
+            opset_version=OPSETS["f32"],
+            do_constant_folding=False,
+            export_params=False,
+            input_names=names,
+            output_names=results,
+            dynamic_axes={name: {0: BATCH_AXIS} for name in (*names, *results)},
+        )
+        return onnx.load(str(path))
+
+
+def _fill_with_placeholders(module: nn.Module) -> None:
+    """Gives every weight of a module on "meta" one number for all its elements."""
+    state = {}
+    for index, (key, value) in enumerate(module.state_dict().items()):
+        bits = torch.tensor([FIRST_PLACEHOLDER + index], dtype=torch.int16)
+        state[key] = bits.view(torch.bfloat16).to(value.dtype).expand(value.shape)
+    module.load_state_dict(state, assign=True)
+
+
+def _weights_of(model: ModelProto, network: Network) -> dict[str, int]:
+    """Name -> ONNX type of every weight that the graph reads; takes them out of its inputs."""
+    names = {tensor.name for tensor in network.inputs}
+    used = {name for node in model.graph.node for name in node.input}
+    inputs = list(model.graph.input)
+    del model.graph.input[:]
+    model.graph.input.extend(item for item in inputs if item.name in names)
+    return {
+        item.name: item.type.tensor_type.elem_type for item in inputs if item.name in used - names
+    }
+
+
+def _copy_constants(
+    weights: dict[str, int], network: Network, path: Path, request: ExportRequest, report: Report
+) -> dict[str, StoredTensor]:
+    """Writes the constants' file; where each lies in it, by the graph's name.
+
+    A graph in f32 keeps the model's own type where that is narrower, and widens it when loaded.
+    """
+    source = stored_tensors(network.weights)
+    file = WeightFile(network.weights)
+    keys = {name.removeprefix(network.prefix): name for name in weights}
+    missing = sorted(keys.keys() - source.keys())
+    if missing:
+        raise ModelError(f"{network.weights} lacks {len(missing)} weights, {missing[:3]} for one")
+    layout = {
+        keys[key]: (shape, _stored_as(weights[keys[key]], source[key].dtype))
+        for key, shape in file.shapes.items()
+        if key in keys
+    }
+    total = sum(torch.Size(shape).numel() * dtype.itemsize for shape, dtype in layout.values())
+
+    def cast() -> Iterator[tuple[str, Tensor]]:
+        done = 0
+        for key, tensor in file.tensors(key for key in file.shapes if key in keys):
+            wanted = tensor.to(layout[keys[key]][1])
+            done += wanted.nbytes
+            report(f"{request.name}: constants", done, total)
+            yield keys[key], wanted
+
+    write_safetensors(path, layout, cast())
+    return stored_tensors(path)
+
+
+def _stored_as(onnx_type: int, stored: str) -> torch.dtype:
+    if onnx_type == TensorProto.FLOAT and stored in _NARROW:
+        return _NARROW[stored]
+    return _ONNX_TYPES[onnx_type]
+
+
+def _state_shapes(model: ModelProto, network: Network) -> None:
+    """Gives inputs and outputs their shapes in numbers: the exporter names what it cannot prove."""
+    specs = {tensor.name: tensor for tensor in (*network.inputs, *network.outputs)}
+    for item in (*model.graph.input, *model.graph.output):
+        kind = item.type.tensor_type.elem_type
+        item.CopyFrom(helper.make_tensor_value_info(item.name, kind, specs[item.name].shape))
+
+
+def _bind(
+    model: ModelProto, weights: dict[str, int], copied: dict[str, StoredTensor], file: str
+) -> None:
+    """Makes every weight a range of the constants' file, widened where it is stored narrower."""
+    casts = []
+    for name, onnx_type in weights.items():
+        place = copied[name]
+        stored_type = TENSOR_TYPES[place.dtype]
+        narrow = stored_type != onnx_type
+        tensor = TensorProto(
+            name=f"{name}/stored" if narrow else name,
+            data_type=stored_type,
+            dims=place.shape,
+            data_location=TensorProto.EXTERNAL,
+        )
+        for key, value in (("location", file), ("offset", place.offset), ("length", place.length)):
+            tensor.external_data.add(key=key, value=str(value))
+        model.graph.initializer.append(tensor)
+        if narrow:
+            casts.append(helper.make_node("Cast", [tensor.name], [name], to=onnx_type))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

@@ -1,0 +1,87 @@
+"""What a network can be exported to, behind one interface.
+
+    target = load_target("openvino")
+    if reason := target.unavailable(): ...
+    built = target.build(request, folder, report)
+
+A target is a module with an object that is a `Target`; it is imported when it is asked for, since
+each brings a compiler of its own. `export.component_export` does what all have in common.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from engine.errors import ConfigError
+from export.request import Component, ExportRequest, Precision
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Name -> module and object in it.
+TARGETS = {
+    "onnx": ("export.onnx_target", "TARGET"),
+    "openvino": ("export.openvino_target", "TARGET"),
+}
+
+Report = Callable[[str, int, int], object]
+"""Told of progress: what is being done, how much of it is done, and of how much (0: unknown)."""
+
+
+def silent(_step: str, _done: int, _total: int) -> None:
+    """A `Report` that shows nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a target has made of a network.
+
+    Attributes:
+        files: written into the folder; the first one is what a runtime opens.
+        runtime: what `run` runs it with, name and version.
+        run: outputs of inputs (both in the network's order and dtypes, on the CPU), at each of
+            the request's batches; None where this machine can build but not run it.
+        not_run: why it cannot be run here; empty where it can.
+        versions: of the compiler and of what wrote the graph.
+    """
+
+    files: tuple[Path, ...]
+    runtime: str
+    run: Callable[[Sequence[Tensor]], list[Tensor]] | None
+    not_run: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Target(Protocol):
+    """One thing that networks are exported to."""
+
+    name: str
+
+    def unavailable(self) -> str | None:
+        """Why this machine cannot build for it and what would help; None where it can."""
+
+    def refuses(self, component: Component, precision: Precision) -> str | None:
+        """Why it does not take this combination, and what it takes instead; None if it does."""
+
+    def build(self, request: ExportRequest, folder: Path, report: Report) -> Built:
+        """Writes the network into `folder`, in files that begin with `request.name`.
+
+        Raises:
+            BackendError: the compiler refused it.
+        """
+
+
+def load_target(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in TARGETS:
+        raise ConfigError(f"expected a target of {', '.join(TARGETS)}, got {name!r}")
+    module, attribute = TARGETS[name]
+    return cast(Target, getattr(importlib.import_module(module), attribute))

@@ -1,0 +1,133 @@
+"""Exported networks agree with torch at every batch asked for, or are not kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+
+from engine.errors import ConfigError, ModelError
+from engine.spec import ModelSpec
+from export.component_export import TOLERANCES, export_component
+from export.request import COMPONENTS, Component, ExportRequest, Precision
+from export.targets import load_target
+from tests.published_models import TINY_PUBLISHED
+from tests.tiny_models import write_random_model
+
+
+@pytest.fixture(scope="module")
+def pooled_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of the published kind: KL codec, norms that pool over frames, mode "carry"."""
+    folder = tmp_path_factory.mktemp("pooled")
+    write_random_model(folder, dataclasses.replace(TINY_PUBLISHED, carry="carry"))
+    return folder
+
+
+def request(
+    folder: Path, component: Component, precision: Precision = "f32", hop: int = 4
+) -> ExportRequest:
+    return ExportRequest.of(folder, component, hop_frames=hop, batches=(1, 3), precision=precision)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_every_component_agrees_with_torch_and_says_so_beside_the_file(
+    pooled_model: Path, component: Component, tmp_path: Path
+) -> None:
+    record = export_component(load_target("onnx"), request(pooled_model, component), tmp_path)
+    name = request(pooled_model, component).name
+    written = json.loads((tmp_path / f"{name}.export.json").read_text())
+    assert record.passed and written["passed"]
+    assert written["schema_version"] == 1 and written["tolerance"] == TOLERANCES["f32"]
+    assert {error["case"] for error in written["errors"]} == {"batch 1", "batch 3"}
+    assert max(error["relative"] for error in written["errors"]) < 1e-5
+    assert sorted(written["files"]) == [f"{name}.onnx", f"{name}.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [*written["files"], f"{name}.export.json"]
+    )
+
+
+def test_the_unet_has_rings_places_and_moments_as_inputs_and_new_ones_as_outputs(
+    pooled_model: Path, tmp_path: Path
+) -> None:
+    export_component(load_target("onnx"), request(pooled_model, "unet"), tmp_path)
+    graph = onnx.load(str(tmp_path / "unet.onnx"), load_external_data=False).graph
+    shapes = {
+        item.name: [dim.dim_param or dim.dim_value for dim in item.type.tensor_type.shape.dim]
+        for item in (*graph.input, *graph.output)
+    }
+    spec = ModelSpec.read(pooled_model)
+    assert shapes["sample"] == ["batch", 13, 4, 4, 4]
+    assert shapes["places"] == shapes["valid"] == ["batch", 12]
+    assert shapes["ring_000"] == ["batch", 2, 12, 16, 8]
+    assert shapes["moments_000"] == ["batch", 2, 12, spec.unet.norm_num_groups]
+    assert shapes["new_ring_000"] == ["batch", 2, 4, 16, 8]
+    assert shapes["new_moments_000"] == ["batch", 2, 4, spec.unet.norm_num_groups]
+    names = [item.name for item in graph.input]
+    assert sum(name.startswith("ring_") for name in names) == 12
+    assert all(dim == "batch" for dim in (shape[0] for shape in shapes.values()))
+
+
+@pytest.mark.parametrize("precision", ["f16", "bf16"])
+def test_a_graph_of_16_bits_agrees_within_its_tolerance(
+    pooled_model: Path, precision: Precision, tmp_path: Path
+) -> None:
+    record = export_component(
+        load_target("onnx"), request(pooled_model, "unet", precision), tmp_path
+    )
+    assert record.worst is not None
+    assert 1e-4 < record.worst.relative < TOLERANCES[precision]
+    kinds = {tensor["name"]: tensor["dtype"] for tensor in record.inputs}
+    assert kinds["sample"] == kinds["ring_000"] == precision
+    assert kinds["moments_000"] == kinds["timestep"] == "f32"
+
+
+def test_a_hop_of_the_whole_window_has_no_rings(pooled_model: Path, tmp_path: Path) -> None:
+    record = export_component(load_target("onnx"), request(pooled_model, "unet", hop=16), tmp_path)
+    assert [tensor["name"] for tensor in record.inputs] == [
+        "sample",
+        "timestep",
+        "audio",
+        "present",
+    ]
+    assert record.passed
+
+
+def test_openvino_gives_what_torch_gives(pooled_model: Path, tmp_path: Path) -> None:
+    record = export_component(load_target("openvino"), request(pooled_model, "decoder"), tmp_path)
+    assert record.passed and sorted(record.files) == ["codec_decoder.bin", "codec_decoder.xml"]
+
+
+def test_an_export_over_the_tolerance_is_an_error_and_only_its_record_is_kept(
+    pooled_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TOLERANCES, "f32", 1e-12)
+    with pytest.raises(ModelError, match=r"at most 1e-12 against torch, got .* in latents"):
+        export_component(load_target("onnx"), request(pooled_model, "encoder"), tmp_path)
+    (left,) = tmp_path.iterdir()
+    assert left.name == "codec_encoder.failed.json"
+    assert json.loads(left.read_text())["passed"] is False
+
+
+def test_the_impossible_is_refused_with_what_is_possible(pooled_model: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a target of onnx, openvino"):
+        load_target("coreml")
+    with pytest.raises(ConfigError, match="expected a hop of 1 to 16"):
+        request(pooled_model, "unet", hop=17)
+    with pytest.raises(ConfigError, match="expected batches of 1 or more that rise"):
+        ExportRequest.of(pooled_model, "unet", batches=(2, 1))
+    with pytest.raises(ConfigError, match="expected a component of unet, decoder"):
+        ExportRequest.of(pooled_model, "vae")  # type: ignore[arg-type]
+
+
+def test_progress_is_reported_while_constants_are_copied(
+    pooled_model: Path, tmp_path: Path
+) -> None:
+    steps: list[tuple[str, int, int]] = []
+    load_target("onnx").build(
+        request(pooled_model, "audio"), tmp_path, lambda *step: steps.append(step)
+    )
+    copied = [(done, total) for step, done, total in steps if step.endswith("constants")]
+    assert len(copied) > 3 and copied[-1][0] == copied[-1][1] > 0
