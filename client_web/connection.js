@@ -5,7 +5,14 @@ import { ServerError, request } from "./server.js";
 const GATHER_LIMIT_MS = 2_000; // host candidates are there in a few ms; a broken interface must not hold up the rest
 const CONNECT_LIMIT_MS = 12_000; // the server gives up after 10 s
 const DISCONNECTED_LIMIT_MS = 3_000; // ICE often heals by itself within a second or two
-const SILENT_LIMIT_MS = 6_000; // neither media nor a message from the server
+const QUIET_MS = 1_800; // neither media nor a message from the server: something is wrong
+const SILENT_LIMIT_MS = 5_000; // it will not come back by itself
+const BLOCKED =
+  "The server answers, but UDP between it and this computer seems to be blocked. Turn off a VPN or try " +
+  "another network; who runs the server can look at its firewall.";
+const NO_ADDRESS =
+  "This browser offers no network address for calls: an extension or a policy may turn WebRTC off. Allow " +
+  "it for this page, or use another browser.";
 const STATS_EVERY_MS = 1_000;
 const END_LIMIT_MS = 3_000;
 
@@ -13,7 +20,8 @@ const END_LIMIT_MS = 3_000;
  * One peer connection, from offer to loss.
  *
  * Events: "media" (detail: MediaStream), "message" (detail: object from the server),
- * "stats" (detail: RTCStatsReport, once a second).
+ * "stats" (detail: RTCStatsReport, once a second), "quiet" (detail: boolean) when nothing arrives, and
+ * when something does again.
  */
 export class Connection extends EventTarget {
   #peer = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
@@ -23,18 +31,19 @@ export class Connection extends EventTarget {
   #timer = 0;
   #heardAt = performance.now();
   #bytesReceived = 0;
+  #quiet = false;
   #lose;
   #closing = null;
 
   constructor() {
     super();
-    /** Resolves with a sentence once the connection is of no more use. */
+    /** Resolves once the connection is of no more use. */
     this.lost = new Promise((resolve) => {
       this.#lose = resolve;
     });
     this.#peer.addEventListener("track", ({ track, receiver }) => this.#receive(track, receiver));
     this.#channel.addEventListener("message", ({ data }) => this.#hear(data));
-    this.#channel.addEventListener("close", () => this.#lose("The server ended the session."));
+    this.#channel.addEventListener("close", () => this.#lose());
   }
 
   /**
@@ -54,6 +63,12 @@ export class Connection extends EventTarget {
 
   send(message) {
     if (this.#channel.readyState === "open") this.#channel.send(JSON.stringify(message));
+  }
+
+  /** Sends another track of the same kind from now on. */
+  async replace(track) {
+    const sender = this.#peer.getSenders().find((sender) => sender.track?.kind === track.kind);
+    await sender?.replaceTrack(track);
   }
 
   /** Ends the session on both sides; resolves when the server has its place back. */
@@ -80,6 +95,7 @@ export class Connection extends EventTarget {
     this.#peer.addTransceiver(video ?? "video", { direction: video ? "sendrecv" : "recvonly" });
     await this.#peer.setLocalDescription();
     await this.#gathered();
+    if (!this.#peer.localDescription.sdp.includes("a=candidate:")) throw noPath(NO_ADDRESS);
     const query = new URLSearchParams(mode === "avatar" ? { mode, avatar } : { mode });
     const response = await request(`/v1/sessions?${query}`, {
       method: "POST",
@@ -103,20 +119,17 @@ export class Connection extends EventTarget {
 
   #connected(signal) {
     return new Promise((resolve, reject) => {
-      const fail = (why) => reject(new ServerError(why));
-      const limit = setTimeout(
-        () => fail("No path for sound and picture to the server: a firewall may be in the way."),
-        CONNECT_LIMIT_MS,
-      );
+      const limit = setTimeout(() => reject(noPath(BLOCKED)), CONNECT_LIMIT_MS);
       const check = () => {
         const state = this.#peer.connectionState;
         if (state !== "connected" && state !== "failed" && state !== "closed") return;
         clearTimeout(limit);
         if (state === "connected") resolve();
-        else fail("The connection could not be made.");
+        else reject(noPath(BLOCKED));
       };
-      if (signal.aborted) fail("Stopped.");
-      signal.addEventListener("abort", () => fail("Stopped."), { once: true });
+      const stop = () => reject(signal.reason);
+      if (signal.aborted) stop();
+      signal.addEventListener("abort", stop, { once: true });
       this.#peer.addEventListener("connectionstatechange", check);
       check();
     });
@@ -143,10 +156,10 @@ export class Connection extends EventTarget {
 
   #watch() {
     const state = this.#peer.connectionState;
-    if (state === "failed" || state === "closed") this.#lose("The connection was lost.");
+    if (state === "failed" || state === "closed") this.#lose();
     if (state !== "disconnected") return;
     setTimeout(() => {
-      if (this.#peer.connectionState === "disconnected") this.#lose("The connection was lost.");
+      if (this.#peer.connectionState === "disconnected") this.#lose();
     }, DISCONNECTED_LIMIT_MS);
   }
 
@@ -159,11 +172,21 @@ export class Connection extends EventTarget {
     }
     if (bytesReceived !== this.#bytesReceived) this.#heardAt = performance.now();
     this.#bytesReceived = bytesReceived;
-    if (performance.now() - this.#heardAt > SILENT_LIMIT_MS) this.#lose("The server fell silent.");
+    const silentMs = performance.now() - this.#heardAt;
+    if (silentMs > SILENT_LIMIT_MS) this.#lose();
+    if (silentMs > QUIET_MS !== this.#quiet) {
+      this.#quiet = !this.#quiet;
+      this.#emit("quiet", this.#quiet);
+    }
     this.#emit("stats", report);
   }
 
   #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** Sound and picture cannot travel, though requests can. */
+function noPath(why) {
+  return new ServerError(why, { code: "no_path" });
 }

@@ -1,8 +1,11 @@
 // The server over HTTP: requests with a limit, and its errors as sentences for the user.
 
+import { sentence } from "./situations.js";
+import { authorization, hasToken } from "./token.js";
+
 const ANSWER_LIMIT_MS = 8_000;
 
-/** What the server answered instead of a session. */
+/** What the server answered instead of what was asked for. */
 export class ServerError extends Error {
   /**
    * @param {string} message a sentence for the user
@@ -23,43 +26,73 @@ export class ServerError extends Error {
   get full() {
     return this.code === "server_full";
   }
+
+  get unauthorized() {
+    return this.status === 401;
+  }
 }
 
-/** The avatars that the server has: [{name, title, poster, ...}]. */
+/** The avatars that the server has: {avatars: [{name, title, poster, ...}], uploads}. */
 export async function fetchAvatars() {
-  const response = await request("/v1/avatars", { headers: { accept: "application/json" } });
-  const body = await response.json();
-  return Array.isArray(body) ? body : body.avatars;
+  return (await request("/v1/avatars", { headers: { accept: "application/json" } })).json();
 }
 
-export async function request(url, options) {
+/** What runs there and how busy it is: {version, engine, sessions}. */
+export async function fetchStatus() {
+  return (await request("/v1/status", { headers: { accept: "application/json" } })).json();
+}
+
+/**
+ * The answer to a request that succeeded.
+ *
+ * @throws {ServerError} none came in time, or it was a refusal
+ */
+export async function request(url, { headers, ...options } = {}) {
   let response;
   try {
-    response = await fetch(url, { ...options, signal: AbortSignal.timeout(ANSWER_LIMIT_MS) });
+    response = await fetch(url, {
+      signal: AbortSignal.timeout(ANSWER_LIMIT_MS),
+      headers: { ...headers, ...authorization() },
+      ...options,
+    });
   } catch {
-    throw new ServerError("The server does not answer.");
+    throw unreachable();
   }
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok) {
+    throw refusal(response.status, await response.text(), response.headers.get("retry-after"));
+  }
   return response;
 }
 
-async function refusal(response) {
+/** The error of a request that nobody answered. */
+export function unreachable() {
+  return new ServerError(
+    navigator.onLine === false
+      ? "This computer is offline."
+      : "It may be starting again, or the network is down.",
+  );
+}
+
+/** The error of a request that was refused, in the server's own words where it gave any. */
+export function refusal(status, body, retryAfter) {
   let error = {};
   try {
-    error = (await response.json()).error ?? {};
+    error = JSON.parse(body).error ?? {};
   } catch {
     // A proxy in between answers in HTML; the status has to do.
   }
-  const message = error.message ? sentence(error.message) : `The server answered ${response.status}.`;
-  const retryAfterS = Number.parseInt(response.headers.get("retry-after") ?? "", 10);
+  let message = error.message ? sentence(error.message) : `The server answered ${status}.`;
+  if (status === 401) message += ` ${whatToDoAboutTheToken()}`;
+  const retryAfterS = Number.parseInt(retryAfter ?? "", 10);
   return new ServerError(message, {
-    status: response.status,
+    status,
     code: error.code,
     retryAfterS: Number.isFinite(retryAfterS) ? retryAfterS : undefined,
   });
 }
 
-/** The server's errors begin small and end without a stop, as exceptions do. */
-function sentence(text) {
-  return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+function whatToDoAboutTheToken() {
+  return hasToken()
+    ? "Ask for a new link to this page."
+    : "Open this page by the link that you were given; it ends in #token= and a long word.";
 }

@@ -7,23 +7,31 @@ const BACKOFF_S = [1, 2, 4, 8, 15];
 /**
  * A session that outlives its connections.
  *
- * Events: the three of a connection, and "state" (detail: {state, why, waitS, full}) where state is
- * "connecting", "live", "waiting" (for `waitS` more seconds) or "ended" (for good).
+ * Events: the four of a connection, and "state" with a detail of
+ * {state: "connecting", again}: `again` when there was a connection before;
+ * {state: "live"};
+ * {state: "waiting", waitS, error, again}: for `waitS` more seconds, because of `error`, which is null
+ * when a connection was lost;
+ * {state: "ended", error}: for good.
  */
 export class Session extends EventTarget {
   #source;
   #connection = null;
   #stopping = new AbortController();
   #running = Promise.resolve();
+  #hurry = null;
+  #wasLive = false;
 
   /** @param source as `Connection.open` takes it */
   constructor(source) {
     super();
-    this.#source = source;
+    this.#source = { ...source };
   }
 
   start() {
     this.#running = this.#run();
+    // The network is back: no reason to wait any longer.
+    window.addEventListener("online", () => this.retryNow(), { signal: this.#stopping.signal });
   }
 
   /** Ends the session; resolves when the server has its place back. */
@@ -32,54 +40,76 @@ export class Session extends EventTarget {
     await this.#running;
   }
 
-  async #run() {
-    const { signal } = this.#stopping;
-    let failures = 0;
-    while (!signal.aborted) {
-      this.#state("connecting");
-      const connection = this.#connect();
-      let why;
-      let error = null;
-      try {
-        await connection.open(this.#source, signal);
-        failures = 0;
-        this.#state("live");
-        why = await Promise.race([connection.lost, aborted(signal)]);
-      } catch (caught) {
-        error = caught;
-        why = caught.message;
-      }
-      await connection.close();
-      if (signal.aborted) return;
-      if (error && !error.passing) {
-        this.#state("ended", { why });
-        return;
-      }
-      const waitS = error?.retryAfterS ?? BACKOFF_S[Math.min(failures, BACKOFF_S.length - 1)];
-      failures += 1;
-      await this.#wait(waitS, { why, full: Boolean(error?.full) });
-    }
+  /** Ends a pause before the next try. */
+  retryNow() {
+    this.#hurry?.();
   }
 
   send(message) {
     this.#connection?.send(message);
   }
 
+  /** Sends another track of the same kind from now on. */
+  async replace(track) {
+    this.#source[track.kind] = track;
+    await this.#connection?.replace(track);
+  }
+
+  async #run() {
+    const { signal } = this.#stopping;
+    let failures = 0;
+    while (!signal.aborted) {
+      this.#state("connecting", { again: this.#wasLive });
+      const connection = this.#connect();
+      let error = null;
+      try {
+        await connection.open(this.#source, signal);
+        failures = 0;
+        this.#wasLive = true;
+        this.#state("live");
+        await Promise.race([connection.lost, aborted(signal)]);
+      } catch (caught) {
+        error = caught;
+      }
+      // The pause does not wait for the server to hear of the end: it may be out of reach.
+      const closed = connection.close();
+      if (!signal.aborted) {
+        if (error && !error.passing) {
+          await closed;
+          this.#state("ended", { error });
+          return;
+        }
+        await this.#wait(error?.retryAfterS ?? BACKOFF_S[Math.min(failures, BACKOFF_S.length - 1)], error);
+        failures += 1;
+      }
+      await closed;
+    }
+  }
+
   #connect() {
     const connection = new Connection();
-    for (const type of ["media", "message", "stats"]) {
+    for (const type of ["media", "message", "stats", "quiet"]) {
       connection.addEventListener(type, ({ detail }) => this.#emit(type, detail));
     }
     this.#connection = connection;
     return connection;
   }
 
-  async #wait(seconds, details) {
+  async #wait(seconds, error) {
     const { signal } = this.#stopping;
-    for (let waitS = seconds; waitS > 0 && !signal.aborted; waitS -= 1) {
-      this.#state("waiting", { ...details, waitS });
-      await Promise.race([new Promise((resolve) => setTimeout(resolve, 1_000)), aborted(signal)]);
+    let hurried = false;
+    const hurry = new Promise((resolve) => {
+      this.#hurry = () => {
+        hurried = true;
+        resolve();
+      };
+    });
+    for (let waitS = seconds; waitS > 0 && !hurried && !signal.aborted; waitS -= 1) {
+      this.#state("waiting", { error, waitS, again: this.#wasLive });
+      const second = new Promise((resolve) => setTimeout(resolve, 1_000));
+      await Promise.race([second, hurry, aborted(signal)]);
     }
+    this.#hurry = null;
   }
 
   #state(state, details = {}) {
@@ -93,7 +123,7 @@ export class Session extends EventTarget {
 
 function aborted(signal) {
   return new Promise((resolve) => {
-    if (signal.aborted) resolve("");
-    signal.addEventListener("abort", () => resolve(""), { once: true });
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", resolve, { once: true });
   });
 }
