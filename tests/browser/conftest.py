@@ -106,13 +106,19 @@ def camera_file(scratch: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[Server]:
-    """`lipwire serve` with the bundled model and one place."""
+def backend() -> str:
+    """What runs the network; modules that need no model say "passthrough"."""
+    return "auto"
+
+
+@pytest.fixture(scope="module")
+def server(scratch: Path, backend: str) -> Iterator[Server]:
+    """`lipwire serve` with the bundled avatars and one place."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "server.cli", "serve"]
-    command += ["--port", str(port), "--max-sessions", "1"]
+    command += ["--port", str(port), "--max-sessions", "1", "--backend", backend]
     log = scratch / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output)
@@ -162,16 +168,33 @@ def browser(speech: Speech, camera_file: Path) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def open_context(browser: Browser, server: Server) -> Iterator[Callable[..., BrowserContext]]:
-    """Makes contexts that may use microphone and camera, and closes them at the end."""
+    """Makes contexts, and closes them at the end.
+
+    Args:
+        devices: microphone and camera are allowed, else refused.
+        size: of the window.
+        script: runs before the page's own.
+        options: of `Browser.new_context`.
+    """
     contexts: list[BrowserContext] = []
 
-    def make(*, devices: bool = True, width: int = 1280, height: int = 800) -> BrowserContext:
+    def make(
+        *,
+        devices: bool = True,
+        size: tuple[int, int] = (1280, 800),
+        script: str = "",
+        **options: Any,
+    ) -> BrowserContext:
         context = browser.new_context(
             base_url=server.url,
-            viewport={"width": width, "height": height},
-            permissions=["microphone", "camera"] if devices else [],
+            viewport={"width": size[0], "height": size[1]},
+            # A grant refuses everything that it does not name; no grant leaves the question open.
+            permissions=["microphone", "camera"] if devices else ["geolocation"],
+            **options,
         )
         context.set_default_timeout(20_000)
+        if script:
+            context.add_init_script(script)
         contexts.append(context)
         return context
 
@@ -188,10 +211,10 @@ def open_page(
     server.wait_until_free()
     opened: list[Page] = []
 
-    def make(**options: Any) -> Page:
+    def make(address: str = "/", **options: Any) -> Page:
         page = open_context(**options).new_page()
         opened.append(page)
-        page.goto("/")
+        page.goto(address)
         page.locator("#faces input").first.wait_for(state="attached")
         return page
 
