@@ -59,6 +59,8 @@ class PublishedModel:
         spec: its `model.json`, without digests.
         unet, audio_encoder, codec: weights, to be converted.
         faces: taken as they are.
+        other_mask: the file of LatentSync's repository with the mask that it was trained with,
+            where that is not 1.5's outline (`FaceSpec.mask`).
     """
 
     spec: ModelSpec
@@ -66,6 +68,7 @@ class PublishedModel:
     audio_encoder: HubFile
     codec: HubFile
     faces: tuple[HubFile, ...] = ()
+    other_mask: str | None = None
 
     @property
     def files(self) -> tuple[HubFile, ...]:
@@ -119,7 +122,8 @@ LATENTSYNC_1_5 = ModelSpec(
     guidance_scale=1.0,
 )
 
-# The same network, trained at 512 x 512.
+# The same network, trained at 512 x 512 and with another mask, which is not on the hub
+# (upstream's configs/unet/stage2_512.yaml, which its inference reads too).
 LATENTSYNC_1_6 = replace(
     LATENTSYNC_1_5, name="latentsync-1.6", resolution=512, face=latentsync_face(512)
 )
@@ -153,19 +157,22 @@ PUBLISHED = {
         audio_encoder=HubFile(repo, "whisper/tiny.pt", 75_572_083, _WHISPER_TINY),
         codec=_CODEC,
         faces=_FACES,
+        other_mask=other_mask,
     )
-    for spec, repo, unet_size, unet_sha256 in (
+    for spec, repo, unet_size, unet_sha256, other_mask in (
         (
             LATENTSYNC_1_5,
             "ByteDance/LatentSync-1.5",
             5_072_348_184,
             "6440b49a7ccceff56cdc001f5f17605216337f5bbd66fa360139768926e23f51",
+            None,
         ),
         (
             LATENTSYNC_1_6,
             "ByteDance/LatentSync-1.6",
             5_072_222_488,
             "0a478e89eb660f82da4c35dbdde8a5adfb27f99d1b4e50edd03729e1e98316d3",
+            "latentsync/utils/mask2.png",
         ),
     )
 }

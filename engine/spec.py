@@ -10,7 +10,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from engine.errors import ConfigError
 from engine.media import FRAME_SAMPLES, MEL_HOP_SAMPLES, MEL_WINDOW_SAMPLES, STEP_SAMPLES
@@ -19,6 +19,7 @@ PredictionType = Literal["epsilon", "v_prediction", "sample"]
 CarryMode = Literal["disjoint", "pinned", "carry", "causal"]
 FloorKind = Literal["fixed", "running"]
 PasteMode = Literal["latentsync", "crop_mask"]
+MASK_PICTURE: Final = "png:"  # what a mask begins with that is a picture
 ReferenceMode = Literal["frame", "session"]
 StartMode = Literal["noise", "warm"]
 Solver = Literal["ddim", "renoise"]
@@ -247,18 +248,27 @@ class FaceSpec:
             point may lie outside of it.
         crop_width, crop_height: pixels of the warped crop, before it is
             resized to the square that the network sees.
-        mask: "latentsync" (the published outline) or four numbers of a
+        mask: "latentsync" (LatentSync 1.5's outline); a picture of another, as
+            `MASK_PICTURE` and its PNG in base 64; or four numbers of a
             superellipse in crop units 0..1: centre x, centre y, radius x,
-            radius y; its exponent is `mask_exponent`.
+            radius y, whose exponent is `mask_exponent`.
         paste: how a generated crop returns to the picture.
     """
 
     template: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
     crop_width: int
     crop_height: int
-    mask: Literal["latentsync"] | tuple[float, float, float, float] = "latentsync"
+    mask: str | tuple[float, float, float, float] = "latentsync"
     mask_exponent: float = 4.0
     paste: PasteMode = "latentsync"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.mask, str):
+            _expect(
+                self.mask == "latentsync" or self.mask.startswith(MASK_PICTURE),
+                f"face.mask: expected 'latentsync', {MASK_PICTURE!r} and a PNG in base 64, or four "
+                f"numbers of a superellipse, got {self.mask[:40]!r}",
+            )
 
 
 LATENTSYNC_FACE_256 = FaceSpec(

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.checkpoints import MODEL_FILE, altered_files, models_dir
-from engine.errors import LipwireError
+from engine.errors import ConfigError, LipwireError
+from engine.face.mask import mask_from_picture
 from engine.published import (
     FACE_LICENCE,
     PUBLISHED,
@@ -68,7 +69,8 @@ def fetch(
         have = _stored_precision(folder)
         problems = _problems(folder, progress)
         if not problems and precision in (None, have):
-            return _report(name, folder, have, made=False)
+            changed = options.mask is not None and _remask(folder, options.mask)
+            return _report(name, folder, have, made=changed)
         for problem in problems:
             progress.say(f"{folder}: {problem}, making it anew")
         precision = precision or have
@@ -115,7 +117,8 @@ def _make(
                     bar.update(promise.file.size)
         write_json(made / SOURCE_FILE, source_note(promises, precision))
         licence = f"{spec.licence}; {FACE_LICENCE}" if published.faces else spec.licence
-        written = replace(spec, licence=licence, digests=digests)
+        face = replace(spec.face, mask=options.mask or spec.face.mask)
+        written = replace(spec, licence=licence, digests=digests, face=face)
         (made / MODEL_FILE).write_text(written.to_json(), encoding="utf-8")
         put_in_place(made, parent / spec.name)
     except OSError as error:
@@ -126,6 +129,29 @@ def _make(
         hub.forget(promises)
     report = _report(spec.name, parent / spec.name, precision, made=True)
     return replace(report, downloaded_bytes=hub.downloaded_bytes)
+
+
+def _remask(folder: Path, mask: str) -> bool:
+    """Whether a folder that was made before had another mask; it then has this one."""
+    spec = ModelSpec.read(folder)
+    if spec.face.mask == mask:
+        return False
+    written = folder / f".{MODEL_FILE}"
+    written.write_text(replace(spec, face=replace(spec.face, mask=mask)).to_json(), "utf-8")
+    written.replace(folder / MODEL_FILE)
+    return True
+
+
+def read_mask(path: Path) -> str:
+    """`FaceSpec.mask` of a picture file.
+
+    Raises:
+        ConfigError: it cannot be read or is no mask.
+    """
+    try:
+        return mask_from_picture(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"--mask: cannot read {path}: {error.strerror}") from error
 
 
 def _problems(folder: Path, progress: Progress) -> list[str]:
@@ -180,6 +206,13 @@ def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take files that the hub has replaced since this version of lipwire",
     )
+    parser.add_argument(
+        "--mask",
+        type=Path,
+        metavar="PNG",
+        help="the mask that the model was trained with, white where the face is kept: "
+        "LatentSync 1.6's is latentsync/utils/mask2.png of its repository",
+    )
     parser.add_argument("--json", action="store_true", help="write JSON, show no progress")
 
 
@@ -191,6 +224,7 @@ def run_fetch(arguments: argparse.Namespace) -> int:
         faces=arguments.faces,
         keep_downloads=arguments.keep_downloads,
         allow_changed=arguments.allow_changed,
+        mask=None if arguments.mask is None else read_mask(arguments.mask),
     )
     parent = arguments.dir or models_dir()
     progress = Progress(quiet=arguments.json)
@@ -214,7 +248,13 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     if syncnet is not None:
         sys.stdout.write(f"licence: {syncnet.licence}\n")
         return 0
-    licence = ModelSpec.read(fetched.folder).licence
+    spec = ModelSpec.read(fetched.folder)
+    other_mask = PUBLISHED[arguments.model].other_mask
+    if other_mask is not None and spec.face.mask == "latentsync":
+        sys.stdout.write(
+            f"{fetched.name} has LatentSync 1.5's mask; it was trained with {other_mask} of "
+            "LatentSync's repository: give that file with --mask\n"
+        )
     model = fetched.name if parent == models_dir() else fetched.folder
-    sys.stdout.write(f"licence: {licence}\nto use it: lipwire serve --model {model}\n")
+    sys.stdout.write(f"licence: {spec.licence}\nto use it: lipwire serve --model {model}\n")
     return 0

@@ -56,6 +56,7 @@ class FetchOptions:
         faces: bring InsightFace's models too.
         keep_downloads: leave the downloaded files where they are.
         allow_changed: take a file that the hub has replaced since this version was made.
+        mask: `FaceSpec.mask` in the place of the one that is known.
     """
 
     precision: StoredPrecision | None = None
@@ -63,6 +64,7 @@ class FetchOptions:
     faces: bool = True
     keep_downloads: bool = False
     allow_changed: bool = False
+    mask: str | None = None
 
 
 def require_packages() -> None:

@@ -7,12 +7,16 @@ input, and the opposite of common inpainting models. What is pasted back is
 
 from __future__ import annotations
 
+import base64
+import binascii
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import ConfigError
 from engine.media import F32, U8
-from engine.spec import FaceSpec, ModelSpec
+from engine.spec import MASK_PICTURE, FaceSpec, ModelSpec
 
 F64 = NDArray[np.float64]
 
@@ -120,15 +124,46 @@ def latentsync_outline() -> U8:
     return mask
 
 
+def mask_from_picture(png: bytes) -> str:
+    """`FaceSpec.mask` of a square picture that is white where the face is kept.
+
+    Raises:
+        ConfigError: it is no picture, not square, or keeps or generates nothing.
+    """
+    mask = MASK_PICTURE + base64.b64encode(png).decode("ascii")
+    outline = _picture(mask)
+    if outline.shape[0] != outline.shape[1]:
+        rows, columns = outline.shape
+        raise ConfigError(f"mask: expected a square picture, got {columns} x {rows}")
+    if not (outline.min() < 128 <= outline.max()):
+        raise ConfigError("mask: expected white where the face is kept and black where it is not")
+    return mask
+
+
+def _picture(mask: str) -> U8:
+    """[n, n] the picture in a mask."""
+    try:
+        png = np.frombuffer(base64.b64decode(mask.removeprefix(MASK_PICTURE), validate=True), "u1")
+        decoded = cv2.imdecode(png, cv2.IMREAD_GRAYSCALE) if len(png) else None
+    except (binascii.Error, cv2.error):
+        decoded = None
+    if decoded is None:
+        raise ConfigError("mask: expected a PNG picture, got something else")
+    return np.asarray(decoded, np.uint8)
+
+
 def keep_mask(face: FaceSpec, resolution: int) -> F32:
     """[resolution, resolution] 1 = keep, 0 = generate.
 
-    The published outline has soft edges where it was resized; a superellipse
-    has hard ones. A picture is masked by multiplying, which leaves grey.
+    An outline has soft edges where it was resized; a superellipse has hard
+    ones. A picture is masked by multiplying, which leaves grey.
+
+    Raises:
+        ConfigError: the mask's picture cannot be read.
     """
-    if face.mask == "latentsync":
-        outline = latentsync_outline()
-        if resolution != OUTLINE_SIZE:
+    if isinstance(face.mask, str):
+        outline = latentsync_outline() if face.mask == "latentsync" else _picture(face.mask)
+        if resolution != len(outline):
             size = (resolution, resolution)
             outline = np.asarray(cv2.resize(outline, size, interpolation=cv2.INTER_LANCZOS4))
         return outline.astype(np.float32) / np.float32(255.0)
@@ -152,7 +187,7 @@ def paste_weights(face: FaceSpec, resolution: int) -> F32:
     Nothing shows outside of the generated part, where the decoder only repeats
     the picture.
     """
-    if face.mask == "latentsync":
+    if isinstance(face.mask, str):
         generated = 1.0 - keep_mask(face, resolution)
         radius = max(1, resolution // 64)
         kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
@@ -166,7 +201,7 @@ def paste_weights(face: FaceSpec, resolution: int) -> F32:
 
 def _superellipse_level(face: FaceSpec, resolution: int) -> F64:
     """[resolution, resolution] 1 on the outline, growing linearly from its centre."""
-    assert face.mask != "latentsync"
+    assert not isinstance(face.mask, str)
     centre_x, centre_y, radius_x, radius_y = face.mask
     places = (np.arange(resolution) + 0.5) / resolution
     x = np.abs(places - centre_x) / radius_x

@@ -15,6 +15,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -22,6 +23,8 @@ from engine.backends.base import HopInput
 from engine.backends.select import open_backend
 from engine.checkpoints import UNET_FILE, altered_files, file_digest, load_unet, resolve_model
 from engine.errors import FetchError, ModelError, StateDictMismatch
+from engine.face.align import latentsync_face
+from engine.face.mask import mask_image
 from engine.published import PUBLISHED, PublishedModel
 from engine.spec import ModelSpec
 from server.cli import main
@@ -381,6 +384,44 @@ def test_the_command_reports_to_people_and_to_programs(
     text = capsys.readouterr().out
     assert "already in" in text and "5 files" in text
     assert "lipwire serve --model latentsync-1.5" in text
+
+
+def test_a_mask_of_its_own_is_asked_for_and_put_into_a_model_that_is_there(
+    hub: StandIn,
+    published: PublishedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = dataclasses.replace(TINY_PUBLISHED, face=latentsync_face(32))
+    masked = dataclasses.replace(published, spec=spec, other_mask="utils/mask2.png")
+    monkeypatch.setitem(PUBLISHED, "latentsync-1.6", masked)
+    models, picture = tmp_path / "models", tmp_path / "mask2.png"
+    command = ["fetch", "latentsync-1.6", "--dir", str(models)]
+    assert main(command) == 0
+    assert "trained with utils/mask2.png" in capsys.readouterr().out
+    half = np.full((64, 64), 255, np.uint8)
+    half[40:] = 0
+    cv2.imwrite(str(picture), half)
+    hub.status = 500  # nothing is downloaded again
+    assert main([*command, "--mask", str(picture)]) == 0
+    assert "utils/mask2.png" not in capsys.readouterr().out
+    read = ModelSpec.read(models / spec.name)
+    assert mask_image(read)[:18].min() > 0.95 and mask_image(read)[22:].max() < 0.05
+    assert altered_files(models / spec.name, read) == []
+    assert main(command) == 0  # and without --mask it stays
+    assert ModelSpec.read(models / spec.name) == read
+
+
+def test_a_mask_that_cannot_be_read_is_told_before_anything_is_downloaded(
+    hub: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["fetch", "latentsync-1.6", "--dir", str(tmp_path), "--mask"]
+    assert main([*command, str(tmp_path / "absent.png")]) == 1
+    assert "--mask: cannot read" in capsys.readouterr().err
+    (tmp_path / "text.png").write_text("no picture")
+    assert main([*command, str(tmp_path / "text.png")]) == 1
+    assert "expected a PNG picture" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
