@@ -14,6 +14,7 @@ from engine.spec import WARP_CHANNELS
 from training.batches import Batch, keep_pixels
 from training.codec import picture_loss
 from training.dataset import MOUTH_BOX, mouth_weight
+from training.mouth import CLOSURE
 from training.regressor import MouthRegressor
 from training.source_warp import SourceWarp, covered
 
@@ -24,6 +25,10 @@ PICTURE_WEIGHT: Final = 2.0
 MOTION_WEIGHT: Final = 2.0
 COVER_WEIGHT: Final = 0.02  # of covering what lies outside of the mouth's box
 SEEN_WEIGHT: Final = 0.3  # of the features in which a reader of mouths sees a difference
+READ_WEIGHT: Final = 4.0  # of what it reads
+# Of the mouth parameters: a few pixels show that lips close or bite, and everybody sees it.
+READ_PARAMETERS: Final = (1.0, 0.5, 0.5, 2.0, 1.0, 0.5, 0.5)
+SHUT_GAIN: Final = 3.0  # of closure where the lips are shut: a few frames in a hundred
 CODEC_WEIGHT: Final = 0.5  # of the decoder's pictures of true latents: the codec stays one
 CODEC_FRAMES: Final = 6
 
@@ -53,26 +58,35 @@ def latent_loss(predicted: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
 
 
 class SeenDifference(nn.Module):
-    """What a frozen reader of mouths sees differ between two pictures.
+    """What a frozen reader of mouths sees and reads differ between two pictures.
 
-    A perceptual loss as of Johnson et al. 2016, on features that tell mouths apart. The
-    reader is not the judge that scores the model.
+    A perceptual loss as of Johnson et al. 2016, on features that tell mouths apart, and beside it
+    the mouth that is read in the end. The reader is not the judge that scores the model.
     """
 
     def __init__(self, reader: MouthRegressor) -> None:
         super().__init__()
-        layers = list(reader.body.children())[:6]
-        self.layers = nn.ModuleList(layers).eval().requires_grad_(False)
+        layers = list(reader.body.children())
+        self.layers = nn.ModuleList(layers[:6]).eval().requires_grad_(False)
+        self.reading: nn.Module = nn.Sequential(*layers[6:]).eval().requires_grad_(False)
 
-    def forward(self, shown: Tensor, truth: Tensor) -> Tensor:
-        """Mean difference of normed features of pictures [n, 3, R, R], over three scales."""
+    def forward(self, shown: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """How pictures [n, 3, R, R] differ: in normed features, and in the mouths that are read.
+
+        Returns:
+            The mean difference over three scales, and the weighted one of the parameters.
+        """
         loss = shown.new_zeros(())
         for layer in self.layers:
             shown, truth = layer(shown), layer(truth)
             if not isinstance(layer, nn.Conv2d):
                 spread = truth.float().std(dim=(0, 2, 3), keepdim=True) + 1e-3
                 loss = loss + ((shown - truth).float() / spread).abs().mean()
-        return loss
+        read, true = self.reading(shown).float(), self.reading(truth).float()
+        weights = torch.tensor(READ_PARAMETERS).expand_as(true).clone()
+        weights[:, CLOSURE] *= 1.0 + (SHUT_GAIN - 1.0) * true[:, CLOSURE].clamp(0.0, 1.0)
+        misread = F.smooth_l1_loss(read, true, beta=0.1, reduction="none")
+        return loss, (weights * misread).mean()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,7 @@ class Errors:
     motion: Tensor
     picture: Tensor
     seen: Tensor
+    read: Tensor
     total: Tensor
 
     def named(self) -> dict[str, Tensor]:
@@ -92,6 +107,7 @@ class Errors:
             "motion": self.motion,
             "picture": self.picture,
             "seen": self.seen,
+            "read": self.read,
         }
 
 
@@ -128,7 +144,8 @@ class Critic:
         pixels = picture_loss(picture, truth, self.pixel_weight)
         trip = picture_loss(decoded[len(shown) :], truth[:CODEC_FRAMES], self.pixel_weight)
         with torch.autocast("cpu", torch.bfloat16):
-            seen = self.seen(picture, truth)
+            seen, read = self.seen(picture, truth)
         total = drawn + MOTION_WEIGHT * motion + COVER_WEIGHT * covers
-        total = total + PICTURE_WEIGHT * pixels + SEEN_WEIGHT * seen + CODEC_WEIGHT * trip
-        return Errors(drawn, motion, pixels, seen, total)
+        total = total + PICTURE_WEIGHT * pixels + SEEN_WEIGHT * seen + READ_WEIGHT * read
+        total = total + CODEC_WEIGHT * trip
+        return Errors(drawn, motion, pixels, seen, read, total)

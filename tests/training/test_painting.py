@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from engine.models.tiny_codec import TinyCodec
 from engine.spec import WARP_CHANNELS, CodecSpec
@@ -73,8 +74,33 @@ def test_a_critic_compares_the_pictures_of_the_frames_it_is_given(
     assert float(hidden.picture) < 1e-4 < float(hidden.motion)
 
 
-def test_an_identical_picture_looks_identical() -> None:
+def test_an_identical_picture_looks_and_reads_identical() -> None:
     seen = SeenDifference(MouthRegressor())
     picture = torch.rand(2, 3, 128, 128)
-    assert float(seen(picture, picture)) == 0.0
-    assert float(seen(picture, picture.flip(3))) > 0.1
+    assert [float(v) for v in seen(picture, picture)] == [0.0, 0.0]
+    features, reading = seen(picture, picture.flip(3))
+    assert float(features) > 0.1
+    assert float(reading) > 0.0
+
+
+class Readings(nn.Module):
+    """In the place of a reader's last layers: reads what it was given."""
+
+    def __init__(self, *rows: list[float]) -> None:
+        super().__init__()
+        self.rows = [torch.tensor([row]) for row in rows]
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        return self.rows.pop(0)
+
+
+def misread(read: float, true: float) -> float:
+    """The error of a closure that is read as `read` where `true` was meant."""
+    seen = SeenDifference(MouthRegressor())
+    seen.reading = Readings([0, 0, 0, read, 0, 0, 0], [0, 0, 0, true, 0, 0, 0])
+    picture = torch.rand(1, 3, 128, 128)
+    return float(seen(picture, picture)[1])
+
+
+def test_lips_that_should_have_shut_weigh_more_than_lips_that_should_not() -> None:
+    assert misread(read=0.0, true=1.0) == pytest.approx(3 * misread(read=1.0, true=0.0))
