@@ -186,13 +186,24 @@ class Caller:
 
     async def call(self, client: httpx.AsyncClient, **query: str) -> None:
         """Calls and applies the answer."""
+        await self._negotiate(client, "/v1/sessions", query, {})
+
+    async def resume(self, client: httpx.AsyncClient, lost: Caller) -> None:
+        """Goes on with the call of another caller, who lost its connection."""
+        ready = next(m for m in lost.received.messages if m["type"] == "session.ready")
+        headers = {"resume-token": ready["resume_token"]}
+        await self._negotiate(client, f"{lost.location}/resume", {}, headers)
+
+    async def _negotiate(
+        self, client: httpx.AsyncClient, path: str, query: dict[str, str], headers: dict[str, str]
+    ) -> None:
         offer = await self.offer()
         self.called_at = time.monotonic()
         response = await client.post(
-            f"{self._base_url}/v1/sessions",
+            f"{self._base_url}{path}",
             params=query,
             content=offer,
-            headers={"content-type": "application/sdp"},
+            headers={"content-type": "application/sdp", **headers},
         )
         response.raise_for_status()
         self.location = response.headers["location"]

@@ -12,7 +12,7 @@ import logging
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -157,6 +157,20 @@ def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
             session, answer = await gateway.sessions.begin(offer, chosen, name, client)
         except (BadRequest, OfferRefused, ServerFull, ClientLimited) as error:
             gateway.metrics.refused.labels(getattr(error, "code", "server_full")).inc()
+            raise
+        headers = {"Location": f"/v1/sessions/{session}", "Cache-Control": "no-store"}
+        return Response(answer, 201, headers, media_type=SDP)
+
+    @app.post("/v1/sessions/{session}/resume", status_code=201)
+    async def resume_session(
+        request: Request, session: str, resume_token: str = Header(max_length=100)
+    ) -> Response:
+        """Goes on with a call over another connection: an SDP offer in, its answer out."""
+        try:
+            offer = await _read_offer(request, gateway.settings.max_body_bytes)
+            answer = await gateway.sessions.resume(session, resume_token, offer)
+        except (BadRequest, OfferRefused) as error:
+            gateway.metrics.refused.labels(error.code).inc()
             raise
         headers = {"Location": f"/v1/sessions/{session}", "Cache-Control": "no-store"}
         return Response(answer, 201, headers, media_type=SDP)

@@ -21,6 +21,11 @@ class Metrics:
         self.ended = Counter(
             "lipwire_sessions_ended", "Calls ended", ["reason"], registry=self.registry
         )
+        self.resumed = Counter(
+            "lipwire_sessions_resumed",
+            "Calls that went on over another connection",
+            registry=self.registry,
+        )
         self.refused = Counter(
             "lipwire_offers_refused", "Offers refused", ["code"], registry=self.registry
         )

@@ -35,6 +35,7 @@ from server.protocol import (
 )
 from server.session_media import SessionMedia
 from server.signaling import tune_answer
+from server.tracks import SoundOut, VideoOut
 
 CLOSE_TIMEOUT_S = 5.0
 CHANNEL_BACKLOG_BYTES = 65_536  # a client that reads nothing gets no more messages
@@ -44,6 +45,7 @@ class Peer:
     """The server's end of one session's connection.
 
     Args:
+        sound_out, video_out: what this connection sends.
         on_connected: called once, when media may flow.
         on_end: called with the reason when the peer is gone.
     """
@@ -52,12 +54,16 @@ class Peer:
         self,
         mode: Mode,
         media: SessionMedia,
+        sound_out: SoundOut,
+        video_out: VideoOut,
         log: SessionLog,
         on_connected: Callable[[], None],
         on_end: Callable[[str], None],
     ) -> None:
         self._mode = mode
         self._media = media
+        self.sound_out = sound_out
+        self.video_out = video_out
         self._log = log
         self._on_connected = on_connected
         self._on_end = on_end
@@ -83,8 +89,8 @@ class Peer:
         """
         connection = self._connection
         await connection.setRemoteDescription(RTCSessionDescription(sdp=offer, type="offer"))
-        connection.addTrack(self._media.sound_out)
-        connection.addTrack(self._media.video_out)
+        connection.addTrack(self.sound_out)
+        connection.addTrack(self.video_out)
         if self._mode == "avatar":
             for transceiver in connection.getTransceivers():
                 if transceiver.kind == "video":  # a camera would be decoded for nothing

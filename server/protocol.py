@@ -123,7 +123,15 @@ class Stats:
 
 
 def encode_ready(
-    session: str, mode: str, avatar: str | None, backend: str, model: str, limits: dict[str, Any]
+    session: str,
+    mode: str,
+    avatar: str | None,
+    backend: str,
+    model: str,
+    limits: dict[str, Any],
+    resume_token: str,
+    *,
+    resumed: bool,
 ) -> str:
     return _encode(
         "session.ready",
@@ -133,6 +141,8 @@ def encode_ready(
         backend=backend,
         model=model,
         limits=limits,
+        resume_token=resume_token,
+        resumed=resumed,
     )
 
 

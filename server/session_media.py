@@ -137,6 +137,24 @@ class SessionMedia:
         self._sent_at = now
         self._tick()
 
+    def new_tracks(self) -> tuple[SoundOut, VideoOut]:
+        """Tracks for another connection, on the same media time; they get nothing yet."""
+        epoch_ntp = self.sound_out.epoch_ntp
+        return SoundOut(epoch_ntp), VideoOut(epoch_ntp)
+
+    def send_to(self, sound_out: SoundOut, video_out: VideoOut) -> None:
+        """Sends to other tracks from now on; the old ones end."""
+        sound_out.dropped, video_out.dropped = self.sound_out.dropped, self.video_out.dropped
+        self.sound_out.stop()
+        self.video_out.stop()
+        self.sound_out, self.video_out = sound_out, video_out
+
+    def restart_clocks(self) -> None:
+        """Another connection's packets are to come, with timestamps from other origins."""
+        if self._timeline is not None:
+            self._timeline.restart()
+        self._camera_clock = CameraClock()
+
     def close(self) -> None:
         """Stops the clock and gives the engine's stream back."""
         if self._timer is not None:

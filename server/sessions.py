@@ -7,6 +7,8 @@ import gc
 import logging
 import secrets
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 from engine.errors import LipwireError
 from server.avatars import AvatarLibrary
@@ -21,6 +23,7 @@ from server.places import Places
 from server.protocol import encode_draining, encode_error, encode_ready, encode_stats
 from server.session_media import MediaLimits, SessionMedia
 from server.signaling import OfferRefused, check_offer
+from server.tracks import SoundOut, VideoOut
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +50,17 @@ class Session:
     Attributes:
         id: secret name, which is also the right to end the call.
         mode: "avatar" or "live".
+        largest: width and height of its largest picture.
+        resume_token: the right to go on with it over another connection.
     """
 
-    def __init__(self, id: str, mode: Mode, avatar: str | None) -> None:
-        self.id = id
+    def __init__(self, mode: Mode, avatar: str | None, largest: tuple[int, int]) -> None:
+        self.id = secrets.token_hex(16)
         self.mode: Mode = mode
         self.avatar = avatar
-        self.log = SessionLog(logger, id[:8])
+        self.largest = largest
+        self.resume_token = secrets.token_urlsafe(24)
+        self.log = SessionLog(logger, self.id[:8])
         self.began = time.monotonic()
         self.media: SessionMedia | None = None
         self.peer: Peer | None = None
@@ -116,24 +123,20 @@ class Sessions:
         ready = self._host.ready
         if self._host.state != "ready" or ready is None:
             raise EngineNotReady("the engine is being started again, try in a few seconds")
-        session = Session(secrets.token_hex(16), mode, avatar)
+        session = Session(mode, avatar, largest)
         await self._places.enter(session.id, client)
         self._sessions[session.id] = session
         self._metrics.sessions.set(self.count)
         try:
             answer = await asyncio.wait_for(
-                self._answer(session, checked, largest, ready), self._settings.offer_timeout_s
+                self._answer(session, checked, ready), self._settings.offer_timeout_s
             )
         except TimeoutError:
             await self._end(session, "offer_timeout")
             raise OfferRefused("offer_timeout", "the offer took too long to answer", 408) from None
         except Exception as error:
-            # aiortc raises whatever comes to hand at a mutated offer.
-            session.log.warning("offer refused: %s: %s", type(error).__name__, error)
             await self._end(session, "offer_refused")
-            raise OfferRefused(
-                "bad_sdp", "expected an SDP offer with audio and video that can be answered", 400
-            ) from error
+            raise _unanswerable(session, error) from error
         except asyncio.CancelledError:
             self._end_soon(session, "offer_cancelled")
             raise
@@ -143,6 +146,46 @@ class Sessions:
         self._metrics.started.labels(mode).inc()
         session.log.info("begun mode=%s avatar=%s", mode, avatar)
         return session.id, answer
+
+    async def resume(self, id: str, token: str, offer: str) -> str:
+        """The answer to the offer of another connection for a call that goes on.
+
+        Place, engine stream and media time stay; the old connection, lost or not, is closed.
+
+        Raises:
+            SessionUnknown: there is none of that id and token, or it has ended.
+            OfferRefused: the offer cannot be answered; the old connection stays.
+        """
+        session = self._sessions.get(id)
+        if session is None or not secrets.compare_digest(
+            session.resume_token.encode(), token.encode()
+        ):
+            raise SessionUnknown("there is no session of that id and token, or it has ended")
+        media, old, ready = session.media, session.peer, self._host.ready
+        if media is None or old is None or ready is None or not session.connected.is_set():
+            raise SessionUnknown("the session is not connected yet, there is nothing to resume")
+        checked = check_offer(offer, session.mode)
+        peer = self._peer(session, media, media.new_tracks(), ready)
+        try:
+            answer = await asyncio.wait_for(peer.answer(checked), self._settings.offer_timeout_s)
+        except TimeoutError:
+            self._close_soon(peer)
+            raise OfferRefused("offer_timeout", "the offer took too long to answer", 408) from None
+        except Exception as error:
+            self._close_soon(peer)
+            raise _unanswerable(session, error) from error
+        except asyncio.CancelledError:
+            self._close_soon(peer)
+            raise
+        if session.peer is not old:  # ended, or resumed by another request meanwhile
+            self._close_soon(peer)
+            raise SessionUnknown("the session has ended, or was resumed over another connection")
+        session.peer = peer
+        media.send_to(peer.sound_out, peer.video_out)
+        self._close_soon(old)
+        self._metrics.resumed.inc()
+        session.log.info("resumed over another connection")
+        return answer
 
     async def end(self, id: str) -> None:
         """Ends a call.
@@ -175,17 +218,15 @@ class Sessions:
         await asyncio.gather(*(self._end(s, "shutdown") for s in list(self._sessions.values())))
         await asyncio.gather(*self._endings, return_exceptions=True)
 
-    async def _answer(
-        self, session: Session, offer: str, largest: tuple[int, int], ready: EngineReady
-    ) -> str:
+    async def _answer(self, session: Session, offer: str, ready: EngineReady) -> str:
         limits = MediaLimits(
-            largest=largest,
+            largest=session.largest,
             initial_delay=self._initial_delay(ready),
             max_delay=self._settings.max_playout_delay_ms * TICKS_PER_MS,
             # A hop becomes due this long after the end of a packet: let a packet end there.
             lead=(ready.lookahead_samples * TICKS_PER_SAMPLE + RESAMPLER_TICKS) % SOUND_TICKS,
         )
-        session.media = SessionMedia(
+        media = session.media = SessionMedia(
             session.id,
             session.mode,
             session.avatar,
@@ -194,14 +235,32 @@ class Sessions:
             limits,
             session.log,
         )
-        session.peer = Peer(
+        tracks = (media.sound_out, media.video_out)
+        session.peer = self._peer(session, media, tracks, ready)
+        return await session.peer.answer(offer)
+
+    def _peer(
+        self,
+        session: Session,
+        media: SessionMedia,
+        tracks: tuple[SoundOut, VideoOut],
+        ready: EngineReady,
+    ) -> Peer:
+        """A connection for a call, greeted; its end is the call's unless another took its place."""
+
+        def on_end(reason: str) -> None:
+            if session.peer is peer:
+                self._end_soon(session, reason)
+
+        peer = Peer(
             session.mode,
-            session.media,
+            media,
+            *tracks,
             session.log,
             on_connected=lambda: self._connected(session),
-            on_end=lambda reason: self._end_soon(session, reason),
+            on_end=on_end,
         )
-        session.peer.greet(
+        peer.greet(
             encode_ready(
                 session.id[:8],
                 session.mode,
@@ -210,12 +269,15 @@ class Sessions:
                 ready.model,
                 {
                     "max_session_s": self._settings.max_session_s,
-                    "max_width": largest[0],
-                    "max_height": largest[1],
+                    "resume_within_s": self._settings.idle_timeout_s,
+                    "max_width": session.largest[0],
+                    "max_height": session.largest[1],
                 },
+                session.resume_token,
+                resumed=session.connected.is_set(),
             )
         )
-        return await session.peer.answer(offer)
+        return peer
 
     def _initial_delay(self, ready: EngineReady) -> int:
         """Ticks until the first frame of a hop can be shown, from the engine's own figures."""
@@ -229,7 +291,10 @@ class Sessions:
         )
 
     def _connected(self, session: Session) -> None:
-        if session.connected.is_set() or session.media is None:
+        if session.media is None:
+            return
+        if session.connected.is_set():
+            session.media.restart_clocks()
             return
         session.connected.set()
         session.media.start()
@@ -248,8 +313,8 @@ class Sessions:
     async def _watch(self, session: Session) -> None:
         """Sends the figures once a second and ends the call when its time has come."""
         settings = self._settings
-        media, peer = session.media, session.peer
-        assert media is not None and peer is not None
+        media = session.media
+        assert media is not None
         try:
             await asyncio.wait_for(session.connected.wait(), settings.connect_timeout_s)
         except TimeoutError:
@@ -258,7 +323,8 @@ class Sessions:
         packets, heard_at, late_hops = 0, time.monotonic(), 0
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
-            now = time.monotonic()
+            now, peer = time.monotonic(), session.peer
+            assert peer is not None
             received = await peer.packets_received()
             if received != packets:
                 packets, heard_at = received, now
@@ -281,7 +347,13 @@ class Sessions:
                 return
 
     def _end_soon(self, session: Session, reason: str) -> None:
-        task = asyncio.create_task(self._end(session, reason), name="session-ending")
+        self._finish_soon(self._end(session, reason))
+
+    def _close_soon(self, peer: Peer) -> None:
+        self._finish_soon(peer.close())
+
+    def _finish_soon(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="session-ending")
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
 
@@ -310,3 +382,11 @@ class Sessions:
             # them: some milliseconds now, instead of memory until a full collection comes by.
             gc.collect()
             session.log.debug("closed in %.0f ms", (time.monotonic() - ended) * 1000)
+
+
+def _unanswerable(session: Session, error: Exception) -> OfferRefused:
+    """What to say of an offer at which aiortc raised whatever came to hand."""
+    session.log.warning("offer refused: %s: %s", type(error).__name__, error)
+    return OfferRefused(
+        "bad_sdp", "expected an SDP offer with audio and video that can be answered", 400
+    )

@@ -15,6 +15,7 @@ MAX_OFFER_BYTES = 65_536
 MAX_MEDIA_LINES = 4
 MAX_CANDIDATES = 20  # a media line; Chromium sends fewer, and each costs a check
 START_BITRATE_KBPS = 1200
+SECURED_BY = ("a=fingerprint:", "a=ice-ufrag:", "a=ice-pwd:")  # without one nothing can connect
 
 
 class OfferRefused(LipwireError):
@@ -55,6 +56,9 @@ def check_offer(sdp: str, mode: Mode) -> str:
             raise OfferRefused(
                 "media_lines", f"expected one {kind} line in the offer, got {media.count(kind)}"
             )
+    for attribute in SECURED_BY:
+        if not any(line.startswith(attribute) for line in lines):
+            raise OfferRefused("bad_sdp", f"expected a line {attribute}... in the offer", 400)
     _check_directions(lines, mode)
     kept = [line for line in lines if not _is_unusable(line)]
     candidates = sum(line.startswith("a=candidate:") for line in kept)

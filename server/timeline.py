@@ -76,6 +76,11 @@ class SpeechTimeline:
             self._arrival_position = self.position
         return np.concatenate([lead, samples]) if len(lead) else samples
 
+    def restart(self) -> None:
+        """The packets to come have a new clock: the next one follows what is there already."""
+        self._offset = None
+        self._late_since = None
+
     def fill(self, now: int) -> I16:
         """Silence in place of a microphone that is silent itself, in whole 20 ms blocks."""
         waited = now - self._arrival

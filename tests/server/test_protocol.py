@@ -95,7 +95,10 @@ def test_stats_have_the_promised_fields() -> None:
 
 
 def test_ready_and_error_name_their_type() -> None:
-    ready = json.loads(encode_ready("a", "live", None, "openvino", "bundled", {"max_width": 1}))
+    limits = {"max_width": 1}
+    ready = json.loads(
+        encode_ready("a", "live", None, "openvino", "bundled", limits, "secret", resumed=False)
+    )
     assert ready["type"] == "session.ready" and ready["limits"] == {"max_width": 1}
     error = json.loads(encode_error("code", "a sentence", fatal=True))
     assert error == {"type": "error", "code": "code", "message": "a sentence", "fatal": True}

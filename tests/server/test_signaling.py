@@ -9,7 +9,7 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 
 from server.engine_messages import Mode
-from server.signaling import OfferRefused, check_offer, tune_answer
+from server.signaling import SECURED_BY, OfferRefused, check_offer, tune_answer
 
 
 def make_offer(video: str = "sendrecv") -> str:
@@ -37,6 +37,12 @@ def offer() -> str:
 def test_a_real_offer_passes_unchanged(offer: str) -> None:
     assert check_offer(offer, "live") == offer
     assert check_offer(offer.replace("\r\n", "\n"), "avatar") == offer
+
+
+@pytest.mark.parametrize("attribute", SECURED_BY)
+def test_an_offer_that_can_never_connect_is_refused_at_once(offer: str, attribute: str) -> None:
+    with pytest.raises(OfferRefused, match=attribute):
+        check_offer(offer.replace(attribute, "a=other:"), "live")
 
 
 def test_candidates_that_only_cost_time_are_removed(offer: str) -> None:

@@ -41,6 +41,15 @@ def test_a_late_or_doubled_packet_is_dropped() -> None:
     assert len(half) == SOUND_TICKS // 2
 
 
+def test_another_microphone_follows_what_is_there_whatever_its_clock_says() -> None:
+    timeline = SpeechTimeline(0)
+    timeline.push(0, block(), 0)
+    timeline.restart()
+    assert len(timeline.push(SOUND_TICKS // 2, block(7), 20 * MS)) == SOUND_TICKS
+    assert len(timeline.push(SOUND_TICKS * 3 // 2, block(7), 40 * MS)) == SOUND_TICKS
+    assert (timeline.position, timeline.dropped_ticks, timeline.silence_ticks) == (2880, 0, 0)
+
+
 def test_a_lead_shifts_where_packets_end_and_nothing_else() -> None:
     spoken = SpeechTimeline(0, lead=192)
     first = spoken.push(5000, block(), 0)
