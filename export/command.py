@@ -34,7 +34,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--component",
         default="all",
         metavar="COMPONENT",
-        help=f"one of {', '.join(COMPONENTS)}, or all (all)",
+        help=f"one of {', '.join(COMPONENTS)}, or all that the target takes (all)",
     )
     parser.add_argument("--hop", type=int, help="new frames a call (the model's own)")
     parser.add_argument(
@@ -62,14 +62,21 @@ def run_export(arguments: argparse.Namespace) -> int:
     """
     requests = requested(arguments)
     target = load_target(arguments.target)
-    for request in requests:
-        if refusal := target.refuses(request.component, request.precision):
-            raise ConfigError(refusal)
+    refusals = {
+        request.component: target.refuses(request.component, request.precision)
+        for request in requests
+    }
+    refused = {component: reason for component, reason in refusals.items() if reason}
+    if refused and (arguments.component != "all" or len(refused) == len(requests)):
+        raise ConfigError(next(iter(refused.values())))
     if reason := target.unavailable():
         raise BackendError(f"cannot export to {target.name} here: {reason}")
     from export.component_export import export_component
     from export.report import Progress, lines
 
+    for component, reason in refused.items():
+        sys.stderr.write(f"{component} is left out: {reason}\n")
+    requests = [request for request in requests if request.component not in refused]
     first = requests[0]
     folder: Path = arguments.out or Path("exports") / (
         f"{first.spec.name}-{target.name}-{first.precision}-h{first.hop_frames}"

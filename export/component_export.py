@@ -9,7 +9,6 @@ tolerance the files are not kept, only the record, as `request.name` .failed.jso
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.checkpoints import file_digest
 from engine.errors import ConfigError, ModelError
@@ -33,6 +32,8 @@ SCHEMA_VERSION = 1
 # differ by about 1e-6 a layer. In 16 bits a rounding is 5e-4 (f16) or 4e-3 (bf16) of a number, and
 # a network of some hundred layers that adds to what it reads collects three to five of them.
 TOLERANCES: dict[Precision, float] = {"f32": 1e-4, "f16": 5e-3, "bf16": 3e-2}
+# CPUs run graphs of f16 in f32, so the errors would not show an overflow.
+LARGEST_F16 = 65_504.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class ExportRecord:
         files: name -> SHA-256.
         inputs, outputs: name, dtype and shape of each; "batch" is the open axis.
         errors: of every output at every batch; none where it could not be run.
+        largest_activation: of any layer in f32 on the golden inputs, where the export is in f16,
+            which overflows at 65,504.
         not_run: why it could not.
         passed: every error is within the tolerance; not so where nothing was run.
     """
@@ -60,6 +63,7 @@ class ExportRecord:
     runtime: str
     tolerance: float
     errors: list[OutputError]
+    largest_activation: float | None
     not_run: str
     passed: bool
     schema_version: int = SCHEMA_VERSION
@@ -88,10 +92,17 @@ def export_component(
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".partial-") as scratch:
         built = target.build(request, Path(scratch), report)
-        errors = [] if built.run is None else _errors(built, request, report)
-        record = _record(target, request, built, errors)
+        golden = _golden(request, report)
+        record = _record(target, request, built, golden, _errors(built, request, golden, report))
         text = json.dumps(asdict(record), indent=1) + "\n"
         failed = folder / f"{request.name}.failed.json"
+        if request.precision == "f16" and golden.largest_activation > LARGEST_F16:
+            failed.write_text(text, encoding="utf-8")
+            raise ModelError(
+                f"{request.name} in f16: expected activations of at most {LARGEST_F16:,.0f} "
+                f"on golden inputs, got {golden.largest_activation:,.0f}; bf16 has the range; "
+                f"see {failed}"
+            )
         worst = record.worst
         if worst is not None and not record.passed:
             failed.write_text(text, encoding="utf-8")
@@ -107,23 +118,45 @@ def export_component(
     return record
 
 
-def _errors(built: Built, request: ExportRequest, report: Report) -> list[OutputError]:
-    """Every output's error at every batch; torch's weights are gone before the other's come."""
-    assert built.run is not None
+@dataclass(frozen=True, slots=True)
+class _Golden:
+    """What torch makes of golden inputs, by batch: inputs, and outputs in f32."""
+
+    cases: dict[int, tuple[list[Tensor], list[Tensor]]]
+    largest_activation: float
+
+
+@torch.inference_mode()
+def _golden(request: ExportRequest, report: Report) -> _Golden:
+    """Runs torch; its weights are gone when this returns."""
     network = loaded_network(request)
-    names = [tensor.name for tensor in network.outputs]
-    cases: list[tuple[int, list[Tensor], list[Tensor]]] = []
+    largest = [0.0]
+
+    def look(_layer: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            largest.append(float(output.abs().max()))
+
+    for layer in network.module.modules():
+        layer.register_forward_hook(look)
+    cases = {}
     for batch in request.batches:
         report(f"{request.name}: torch on golden inputs, batch {batch}", 0, 0)
         inputs = golden_inputs(network, request, batch)
         wide = [value.float() if value.is_floating_point() else value for value in inputs]
-        with torch.inference_mode():
-            outputs = network.module(*wide)
-        cases.append((batch, inputs, [outputs] if isinstance(outputs, Tensor) else [*outputs]))
-    del network
-    gc.collect()
+        outputs = network.module(*wide)
+        cases[batch] = (inputs, [outputs] if isinstance(outputs, Tensor) else [*outputs])
+    return _Golden(cases, max(largest))
+
+
+def _errors(
+    built: Built, request: ExportRequest, golden: _Golden, report: Report
+) -> list[OutputError]:
+    """Every output's error at every batch; none where it cannot be run."""
+    if built.run is None:
+        return []
+    names = [tensor.name for tensor in empty_network(request).outputs]
     errors = []
-    for batch, inputs, wanted in cases:
+    for batch, (inputs, wanted) in golden.cases.items():
         report(f"{request.name}: {built.runtime} on golden inputs, batch {batch}", 0, 0)
         got = built.run(inputs)
         for name, ours, reference in zip(names, got, wanted, strict=True):
@@ -132,7 +165,11 @@ def _errors(built: Built, request: ExportRequest, report: Report) -> list[Output
 
 
 def _record(
-    target: Target, request: ExportRequest, built: Built, errors: list[OutputError]
+    target: Target,
+    request: ExportRequest,
+    built: Built,
+    golden: _Golden,
+    errors: list[OutputError],
 ) -> ExportRecord:
     network = empty_network(request)
     tolerance = TOLERANCES[request.precision]
@@ -150,6 +187,7 @@ def _record(
         runtime=built.runtime,
         tolerance=tolerance,
         errors=errors,
+        largest_activation=golden.largest_activation if request.precision == "f16" else None,
         not_run=built.not_run,
         passed=bool(errors) and all(error.relative <= tolerance for error in errors),
     )

@@ -15,19 +15,17 @@ from torch import Tensor, nn
 NORMS = (nn.GroupNorm, nn.LayerNorm)
 
 
-def keep_norms_in_f32(module: nn.Module) -> None:
-    """Makes every norm in `module`, which is in 16 bits, compute in f32."""
+def keep_norms_in_f32(module: nn.Module, dtype: torch.dtype) -> None:
+    """Makes every norm in `module`, which is in `dtype`, compute in f32."""
+
+    def widen(_norm: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0].float(), *inputs[1:])
+
+    def narrow(_norm: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return output.to(dtype)
+
     for part in module.modules():
         if isinstance(part, NORMS):
             part.to(torch.float32)
-            part.register_forward_pre_hook(_widen)
-            part.register_forward_hook(_narrow)
-
-
-def _widen(_norm: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (inputs[0].float(), *inputs[1:])
-
-
-def _narrow(_norm: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    # The inputs seen here are the widened ones, so the type of the network is not among them.
-    return output.to(torch.bfloat16)
+            part.register_forward_pre_hook(widen)
+            part.register_forward_hook(narrow)

@@ -20,6 +20,7 @@ from export.request import Component, ExportRequest, Precision
 from export.targets import Built, Report
 
 ERRORS_ONLY = 3  # onnxruntime's log severity
+_AS_IT_IS = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
 
 class OnnxTarget:
@@ -64,6 +65,11 @@ class OnnxRuntimeGraph:
                 options = onnxruntime.SessionOptions()
                 options.intra_op_num_threads = 1
                 options.log_severity_level = ERRORS_ONLY
+                # Neither folded nor packed copies of the weights: they stay in their file. And it
+                # is the graph that is checked, not what onnxruntime would make of it.
+                options.graph_optimization_level = _AS_IT_IS
+                options.enable_cpu_mem_arena = False
+                options.add_session_config_entry("session.disable_prepacking", "1")
                 self._session = onnxruntime.InferenceSession(
                     str(self._graph.path), options, ["CPUExecutionProvider"]
                 )

@@ -1,6 +1,7 @@
 """A graph of bf16 as the same graph of f16.
 
-The two have the same nodes; only the types in inputs, outputs, casts and constants differ.
+The two have the same nodes; only the types in inputs, outputs, casts and constants differ. Numbers
+in the graph have been rounded to bf16 by then: they must be short ones, halves and powers of two.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TARGETS = {
     "onnx": ("export.onnx_target", "TARGET"),
     "openvino": ("export.openvino_target", "TARGET"),
+    "torch-tensorrt": ("export.torch_tensorrt_target", "TARGET"),
+    "aoti": ("export.aoti_target", "TARGET"),
 }
 
 Report = Callable[[str, int, int], object]
