@@ -53,7 +53,7 @@ function start() {
     return;
   }
   stage.clearCard();
-  endTest();
+  setTesting(false); // what it opened goes into the call
   call.start({ avatar: camera ? null : faces.chosen, file });
 }
 
@@ -93,6 +93,7 @@ call.addEventListener("state", ({ detail }) => {
       if (stage.state === "live") {
         stage.freeze();
         latency.stop();
+        figures.pause();
         stage.toast("");
       }
       waiting = waitingCard(detail);
@@ -136,8 +137,7 @@ stage.addEventListener("retry", () => call.retryNow());
 // The sources
 
 async function test() {
-  testing = true;
-  showTest();
+  setTesting(true);
   stage.clearCard();
   const { file, camera } = chosen();
   try {
@@ -150,15 +150,13 @@ async function test() {
 
 function endTest() {
   if (!testing) return;
-  testing = false;
-  showTest();
-  if (idle()) {
-    devices.release();
-    closeSources();
-  }
+  setTesting(false);
+  devices.release();
+  closeSources();
 }
 
-function showTest() {
+function setTesting(now) {
+  testing = now;
   $("test").setAttribute("aria-pressed", String(testing));
   $("test").textContent = testing ? "Stop test" : "Test";
 }

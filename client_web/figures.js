@@ -64,8 +64,13 @@ export class Figures {
     this.#draw();
   }
 
-  clear() {
+  /** Nothing is measured at the moment; the plot keeps what was. */
+  pause() {
     for (const id of FIGURES) $(id).textContent = UNKNOWN;
+  }
+
+  clear() {
+    this.pause();
     this.#minute.clear();
     this.#latest = null;
     this.#draw();
