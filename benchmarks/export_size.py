@@ -158,13 +158,14 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
     finally:
         shutil.rmtree(work)
-    shown = [word for word in given if not word.startswith("/")]
     report = {
-        "command": " ".join(["python -m benchmarks.export_size", *shown]),
+        "command": f"python -m benchmarks.export_size --component {options.component} "
+        f"--precision {options.precision} --target {options.target} --hop {options.hop}",
         "machine": {
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
+            "note": "2 shared cores, beside other load",
             "gpu": "none",
             "python": platform.python_version(),
             "torch": torch.__version__,

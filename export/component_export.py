@@ -129,6 +129,7 @@ class _Golden:
 @torch.inference_mode()
 def _golden(request: ExportRequest, report: Report) -> _Golden:
     """Runs torch; its weights are gone when this returns."""
+    report(f"{request.name}: torch's weights", 0, 0)
     network = loaded_network(request)
     largest = [0.0]
 

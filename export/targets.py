@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from engine.errors import ConfigError
+from engine.errors import BackendError, ConfigError
 from export.request import Component, ExportRequest, Precision
 
 if TYPE_CHECKING:
@@ -82,8 +82,13 @@ def load_target(name: str) -> Target:
 
     Raises:
         ConfigError: there is none.
+        BackendError: a package that exporting needs is not installed.
     """
     if name not in TARGETS:
         raise ConfigError(f"expected a target of {', '.join(TARGETS)}, got {name!r}")
     module, attribute = TARGETS[name]
-    return cast(Target, getattr(importlib.import_module(module), attribute))
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise BackendError(f'export to {name}: {error}; pip install -e ".[export]"') from error
+    return cast(Target, getattr(found, attribute))

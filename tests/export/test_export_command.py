@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from export.targets import TARGETS
 from server.cli import main
 from tests.tiny_models import make_tiny_model
 
@@ -69,3 +70,12 @@ def test_all_leaves_out_what_the_target_does_not_take(
     assert main(["export", "--model", model, "--target", "onnx", "--out", str(tmp_path)]) == 0
     assert "unet is left out: not unet" in capsys.readouterr().err
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".onnx", ".safetensors"]
+
+
+def test_a_missing_package_is_named_with_the_way_to_get_it(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TARGETS, "onnx", ("export.no_such_package", "TARGET"))
+    assert main(["export", "--model", model, "--target", "onnx"]) == 1
+    said = capsys.readouterr().err
+    assert "no_such_package" in said and 'pip install -e ".[export]"' in said
