@@ -34,6 +34,7 @@ const latency = new LatencyMeter(synced);
 const level = new LevelMeter($("level"), $("level-word"));
 
 let testing = false; // the devices are open without a call
+let lost = false; // since the last greeting
 let waiting = null; // the card while the page waits to try again
 
 const chosen = () => ({
@@ -76,6 +77,7 @@ call.addEventListener("state", ({ detail }) => {
   switch (detail.state) {
     case "idle":
       waiting = null;
+      lost = false;
       latency.stop();
       closeSources();
       synced.srcObject = null;
@@ -91,6 +93,7 @@ call.addEventListener("state", ({ detail }) => {
       break;
     case "waiting":
       if (stage.state === "live") {
+        lost = true;
         stage.freeze();
         latency.stop();
         figures.pause();
@@ -115,6 +118,10 @@ const STALLED = "The server hears nothing from this page.";
 
 call.addEventListener("message", ({ detail: message }) => {
   switch (message.type) {
+    case "session.ready":
+      if (lost) stage.toast(message.resumed ? "Back again: the call goes on." : "Back again, in a new call.");
+      lost = false;
+      break;
     case "stats":
       latency.hear(message);
       figures.showServer(message);

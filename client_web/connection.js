@@ -1,6 +1,7 @@
 // One WebRTC connection: offer and answer in one POST, and a data channel for control.
 
 import { ServerError, request } from "./server.js";
+import { authorization } from "./token.js";
 
 const GATHER_LIMIT_MS = 2_000; // host candidates are there in a few ms; a broken interface must not hold up the rest
 const CONNECT_LIMIT_MS = 12_000; // the server gives up after 10 s
@@ -28,6 +29,7 @@ export class Connection extends EventTarget {
   #channel = this.#peer.createDataChannel("lipwire");
   #media = new MediaStream();
   #location = null;
+  #resumeToken = null;
   #timer = 0;
   #heardAt = performance.now();
   #bytesReceived = 0;
@@ -52,9 +54,10 @@ export class Connection extends EventTarget {
    * @param {{mode: "avatar" | "live", avatar?: string, audio: MediaStreamTrack,
    *   video?: MediaStreamTrack}} source
    * @param {AbortSignal} signal
+   * @param {Connection | null} lost the call of this one goes on, if the server still knows it
    */
-  async open(source, signal) {
-    await this.#negotiate(source);
+  async open(source, signal, lost = null) {
+    await this.#negotiate(source, lost);
     await this.#connected(signal);
     this.#heardAt = performance.now();
     this.#timer = setInterval(() => this.#poll(), STATS_EVERY_MS);
@@ -71,10 +74,26 @@ export class Connection extends EventTarget {
     await sender?.replaceTrack(track);
   }
 
+  /** Whether another connection can go on with this one's call. */
+  get resumable() {
+    return this.#location !== null && this.#resumeToken !== null;
+  }
+
   /** Ends the session on both sides; resolves when the server has its place back. */
   close() {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  /** Lets go of the connection, but not of its session: another connection has it, or it is over. */
+  drop() {
+    this.#location = null;
+    return this.close();
+  }
+
+  /** Measures nothing any more; the server is not told, so that the call can go on elsewhere. */
+  leave() {
+    clearInterval(this.#timer);
   }
 
   async #close() {
@@ -83,23 +102,28 @@ export class Connection extends EventTarget {
       // Before the peer closes, or the server would no longer know the session. `keepalive` lets
       // the request outlive the page.
       const signal = AbortSignal.timeout(END_LIMIT_MS);
-      if (this.#location) await fetch(this.#location, { method: "DELETE", keepalive: true, signal });
+      const options = { method: "DELETE", keepalive: true, headers: authorization(), signal };
+      if (this.#location) await fetch(this.#location, options);
     } catch {
       // The server is gone; its media watchdog frees the session.
     }
     this.#peer.close();
   }
 
-  async #negotiate({ mode, avatar, audio, video }) {
+  async #negotiate({ mode, avatar, audio, video }, lost) {
     this.#peer.addTransceiver(audio, { direction: "sendrecv" });
     this.#peer.addTransceiver(video ?? "video", { direction: video ? "sendrecv" : "recvonly" });
     await this.#peer.setLocalDescription();
     await this.#gathered();
     if (!this.#peer.localDescription.sdp.includes("a=candidate:")) throw noPath(NO_ADDRESS);
     const query = new URLSearchParams(mode === "avatar" ? { mode, avatar } : { mode });
-    const response = await request(`/v1/sessions?${query}`, {
+    const response = await request(lost ? `${lost.#location}/resume` : `/v1/sessions?${query}`, {
       method: "POST",
-      headers: { "content-type": "application/sdp", accept: "application/sdp" },
+      headers: {
+        "content-type": "application/sdp",
+        accept: "application/sdp",
+        ...(lost && { "resume-token": lost.#resumeToken }),
+      },
       body: this.#peer.localDescription.sdp,
       // Never given up half way: the answer names the session that is to be ended.
     });
@@ -151,6 +175,7 @@ export class Connection extends EventTarget {
     } catch {
       return; // not ours: the protocol is JSON only
     }
+    if (message.type === "session.ready") this.#resumeToken = message.resume_token ?? null;
     this.#emit("message", message);
   }
 

@@ -1,11 +1,13 @@
-// One lip-sync session: a new connection, after growing pauses, whenever the old one is lost.
+// One lip-sync session: another connection, after growing pauses, whenever one is lost.
 
 import { Connection } from "./connection.js";
 
 const BACKOFF_S = [1, 2, 4, 8, 15];
+const OVER = [404, 409]; // what a server answers that no longer knows the call
 
 /**
- * A session that outlives its connections.
+ * A session that outlives its connections. The server's side of it goes on as well where the page is
+ * back within the time that `session.ready` promised; else it begins anew.
  *
  * Events: the four of a connection, and "state" with a detail of
  * {state: "connecting", again}: `again` when there was a connection before;
@@ -58,12 +60,15 @@ export class Session extends EventTarget {
   async #run() {
     const { signal } = this.#stopping;
     let failures = 0;
+    let lost = null; // a connection whose call may go on
     while (!signal.aborted) {
       this.#state("connecting", { again: this.#wasLive });
       const connection = this.#connect();
       let error = null;
       try {
-        await connection.open(this.#source, signal);
+        await connection.open(this.#source, signal, lost);
+        lost?.drop();
+        lost = null;
         failures = 0;
         this.#wasLive = true;
         this.#state("live");
@@ -71,19 +76,28 @@ export class Session extends EventTarget {
       } catch (caught) {
         error = caught;
       }
-      // The pause does not wait for the server to hear of the end: it may be out of reach.
-      const closed = connection.close();
-      if (!signal.aborted) {
-        if (error && !error.passing) {
-          await closed;
-          this.#state("ended", { error });
-          return;
-        }
-        await this.#wait(error?.retryAfterS ?? BACKOFF_S[Math.min(failures, BACKOFF_S.length - 1)], error);
-        failures += 1;
+      if (lost && OVER.includes(error.status)) {
+        lost.drop();
+        connection.drop();
+        lost = null;
+        continue;
       }
+      let closed = null; // the pause does not wait for the server to hear of the end
+      if (lost) connection.drop(); // the lost one can still be gone on with
+      else if (!error && connection.resumable && !signal.aborted) {
+        connection.leave();
+        lost = connection;
+      } else closed = connection.close();
+      if (signal.aborted || (error && !error.passing)) {
+        await Promise.all([closed, lost?.close()]);
+        this.#state("ended", { error });
+        return;
+      }
+      await this.#wait(error?.retryAfterS ?? BACKOFF_S[Math.min(failures, BACKOFF_S.length - 1)], error);
+      failures += 1;
       await closed;
     }
+    await lost?.close();
   }
 
   #connect() {

@@ -122,7 +122,7 @@ def server(scratch: Path, backend: str) -> Iterator[Server]:
     log = scratch / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output)
-    running = Server(f"http://127.0.0.1:{port}", log)
+    running = Server(f"http://127.0.0.1:{port}", log, process.pid)
     try:
         wait_until(lambda: _is_ready(running, process), START_LIMIT_S, f"the server, see {log}")
         yield running

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +54,16 @@ class Server:
 
     url: str
     log: Path
+    pid: int
+
+    @contextmanager
+    def out_of_reach(self) -> Iterator[None]:
+        """The server neither sends nor answers, as when a cable is pulled."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def count_sessions(self) -> int:
         with urllib.request.urlopen(f"{self.url}/v1/status", timeout=5) as response:

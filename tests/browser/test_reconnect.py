@@ -7,7 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.page_actions import LIVE, PageOpener, sessions_of, start
+from tests.browser.page_actions import LIVE, SHOW_FRAMES, PageOpener, sessions_of, start
+from tests.browser.real_server import Server
 
 pytestmark = pytest.mark.browser
 
@@ -69,6 +70,24 @@ def test_a_lost_session_comes_back_by_itself_and_the_picture_stays(open_page: Pa
     expect(page.locator("#last")).to_be_hidden()
     expect(page.locator("#card")).to_be_hidden()
     assert len(sessions) == 2
+
+
+def test_a_call_goes_on_after_the_server_was_out_of_reach(
+    open_page: PageOpener, server: Server
+) -> None:
+    page = open_page()
+    sessions = sessions_of(page)
+    start(page)
+    with server.out_of_reach():
+        expect(page.locator("#toast")).to_contain_text("Nothing has arrived")
+        expect(page.locator("#state")).to_have_text("Connection lost", timeout=15_000)
+        expect(page.locator("#last")).to_be_visible()
+    expect(page.locator("#toast")).to_have_text("Back again: the call goes on.", timeout=20_000)
+    page.evaluate(SHOW_FRAMES, 5)
+    assert len(set(sessions)) == 1
+    assert server.count_sessions() == 1
+    page.locator("#start").click()
+    server.wait_until_free()
 
 
 def test_pauses_grow_and_need_not_be_waited_for(open_page: PageOpener) -> None:
