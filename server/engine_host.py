@@ -159,8 +159,9 @@ class EngineHost:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
         settings = self._settings
-        if self.ready is not None:  # calls wait: what they cost is known
-            settings = dataclasses.replace(settings, calibrate=False)
+        if self.ready is not None:  # calls wait: only what they need
+            shown = {stream.avatar for stream in self._streams.values() if stream.avatar}
+            settings = dataclasses.replace(settings, calibrate=False, prepare=tuple(shown))
         process = context.Process(
             target=run_engine, args=(theirs, settings), name="engine", daemon=True
         )

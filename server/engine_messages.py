@@ -33,6 +33,7 @@ class EngineSettings:
         avatar_dirs: where avatars lie, first match wins.
         run: how the model is run.
         plans: where compiled graphs are kept, or None.
+        prepare: avatars to prepare before the first call; None: all.
         calibrate: measure at start what calls cost.
     """
 
@@ -44,6 +45,7 @@ class EngineSettings:
     log_level: str = "info"
     run: RunOptions = field(default_factory=RunOptions)
     plans: PlanCache | None = None
+    prepare: tuple[str, ...] | None = None
     calibrate: bool = False
 
 

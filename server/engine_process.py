@@ -47,6 +47,8 @@ from server.logs import configure_logging
 
 logger = logging.getLogger(__name__)
 
+UNEXPECTED = "the engine could not go on with this call; the server's log says why"
+
 
 def run_engine(connection: Connection, settings: EngineSettings) -> None:
     """Entry point of the process."""
@@ -195,6 +197,9 @@ class EngineLoop:
             self._send(SessionFailed(request.session, type(error).__name__, str(error)))
         except FileNotFoundError:  # closed again before it was opened here
             self._core.close(request.session)
+        except Exception as error:  # noqa: BLE001 (a session's top level: logged, and ended)
+            self._core.close(request.session)
+            self._fail(request.session, error)
         else:
             self._send(SessionOpened(request.session))
 
@@ -218,13 +223,20 @@ class EngineLoop:
                         self._emit(SessionFrames(name, frames), 0.0)
                 case ReleaseSlot():
                     session.free.append(message.slot)
-        except LipwireError as error:
+        except (BrokenPipeError, ConnectionResetError):
+            raise
+        except Exception as error:  # noqa: BLE001 (a session's top level: logged, and ended)
             self._fail(name, error)
 
     def _fail(self, name: str, error: Exception) -> None:
-        logger.warning("session=%s engine: %s", name[:8], error)
+        """Ends one session; what its owner is told has no internals in it."""
         self._drop(name)
-        self._send(SessionFailed(name, type(error).__name__, str(error)))
+        if isinstance(error, LipwireError):
+            logger.warning("session=%s engine: %s", name[:8], error)
+            self._send(SessionFailed(name, type(error).__name__, str(error)))
+        else:
+            logger.error("session=%s engine: failed", name[:8], exc_info=error)
+            self._send(SessionFailed(name, "internal", UNEXPECTED))
 
     def _drop(self, name: str) -> None:
         session = self._sessions.pop(name, None)

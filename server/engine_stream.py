@@ -60,6 +60,7 @@ class EngineStream:
         largest: width and height of the largest picture.
 
     Attributes:
+        avatar: its name, None in live mode.
         camera_drops: camera pictures that gave way to newer ones.
     """
 
@@ -78,7 +79,7 @@ class EngineStream:
         self.session = session
         self.listener = listener
         self._mode: Mode = mode
-        self._avatar = avatar
+        self.avatar = avatar
         self._inputs = INPUT_SLOTS if mode == "live" else 0
         self._slot_bytes = picture_bytes(*largest)
         self._block = FrameBlock.create(self._inputs + OUTPUT_SLOTS, self._slot_bytes)
@@ -101,7 +102,7 @@ class EngineStream:
             OpenSession(
                 session=self.session,
                 mode=self._mode,
-                avatar=self._avatar,
+                avatar=self.avatar,
                 block=self._block.name,
                 slot_bytes=self._slot_bytes,
                 input_slots=self._inputs,

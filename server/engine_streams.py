@@ -67,6 +67,7 @@ class StreamsCore:
             )
         self._library = AvatarLibrary(settings.avatar_dirs)
         self._calibrate = settings.calibrate
+        self._prepare = settings.prepare
         self._prepared: dict[str, PreparedAvatar] = {}
         self._scheduler = Scheduler(self._backend)
         self._streams: dict[str, Stream] = {}
@@ -76,11 +77,14 @@ class StreamsCore:
         """Warms the network up and prepares the avatars, so that no call waits for either."""
         spec = self._backend.spec
         hop_ms = self._warm_up()
-        for info in self._library.infos()[:PREPARED_AVATARS]:
+        names = self._prepare
+        if names is None:
+            names = tuple(info.name for info in self._library.infos())
+        for name in names[:PREPARED_AVATARS]:
             try:
-                self._avatar(info.name)
+                self._avatar(name)
             except AvatarError as error:
-                logger.warning("avatar %s left out: %s", info.name, error)
+                logger.warning("avatar %s left out: %s", name, error)
         return EngineReady(
             model=spec.name,
             backend=self._backend.name,

@@ -16,12 +16,13 @@ import av
 import numpy as np
 
 from engine.errors import ModelError, StreamError
-from engine.media import F32
+from engine.media import F32, Picture
 from server.engine_core import PassthroughCore, SessionFrames
 from server.engine_messages import EngineReady, EngineSettings
 
 CRASH = np.full(320, 0.75, np.float32)  # sound that kills the engine process
 REFUSE = np.full(320, 0.5, np.float32)  # sound that breaks one stream
+POISON = 66  # a picture of this value makes the core raise what nobody foresaw
 HANG = np.full(320, 0.25, np.float32)  # sound after which the engine answers no more
 
 
@@ -36,6 +37,22 @@ class CueCore(PassthroughCore):
         if len(samples) and samples[0] == HANG[0]:
             threading.Event().wait()
         super().push_audio(session, samples, generation)
+
+    def push_video(self, session: str, picture: Picture, pts_samples: int) -> None:
+        if int(picture.i420[0, 0]) == POISON:
+            raise ZeroDivisionError("a poison picture")
+        super().push_video(session, picture, pts_samples)
+
+
+class PreparingCore(CueCore):
+    """Calls its model by the avatars that it was told to prepare."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
+        self._named = str(settings.prepare)
+
+    def describe(self) -> EngineReady:
+        return dataclasses.replace(super().describe(), model=self._named)
 
 
 class ProfileCore(PassthroughCore):

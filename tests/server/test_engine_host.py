@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from server import engine_host
 from server.engine_host import EngineHost, EngineUnavailable
 from server.engine_messages import HopReady
 from server.engine_stream import INPUT_SLOTS, EngineFrame
-from tests.server_fakes import CRASH, HANG, REFUSE, engine_settings
+from tests.server_fakes import CRASH, HANG, POISON, REFUSE, engine_settings, make_avatar
 
 SILENCE = np.zeros(320, np.float32)
 TIMEOUT_S = 30
@@ -162,6 +163,48 @@ def test_a_stream_that_breaks_is_reported_and_the_other_goes_on() -> None:
         assert host.restarts == 0
 
     _run(scenario)
+
+
+def test_a_poison_picture_ends_its_session_alone() -> None:
+    async def scenario(host: EngineHost) -> None:
+        bad, good = Listener(), Listener()
+        bad_stream = host.open_stream("bad", "live", None, (64, 48), bad)
+        good_stream = host.open_stream("good", "live", None, (64, 48), good)
+        bad_stream.push_video(_picture(POISON), 0)
+        await bad.until(lambda: bad.failure)
+        assert bad.failure is not None and bad.failure[0] == "internal"
+        assert "poison" not in bad.failure[1], "what went wrong inside is for the log"
+        for index in range(5):
+            good_stream.push_video(_picture(3), index * 640)
+            good_stream.push_audio(SILENCE)
+            good_stream.push_audio(SILENCE)
+        await good.until_frames(5)
+        bad_stream.close()
+        good_stream.close()
+        assert host.restarts == 0
+
+    _run(scenario)
+
+
+def test_a_new_engine_prepares_only_what_the_waiting_calls_show(tmp_path: Path) -> None:
+    make_avatar(tmp_path)
+
+    async def main() -> None:
+        host = EngineHost(engine_settings("PreparingCore", (tmp_path,)))
+        try:
+            assert (await host.start()).model == "None", "at first: all of them"
+            listener = Listener()
+            stream = host.open_stream("a", "avatar", "ada", (64, 48), listener)
+            stream.push_audio(CRASH)
+            await listener.until(lambda: listener.losses == 1)
+            async with asyncio.timeout(TIMEOUT_S):
+                while host.state != "ready":
+                    await asyncio.sleep(0.01)
+            assert host.ready is not None and host.ready.model == "('ada',)"
+        finally:
+            await host.stop()
+
+    asyncio.run(main())
 
 
 def test_an_unknown_avatar_fails_its_session_only() -> None:
