@@ -21,6 +21,8 @@ I16 = NDArray[np.int16]
 STARVED_TICKS = 120 * TICKS_PER_MS  # silence begins when nothing came for this long
 LATE_TICKS = 300 * TICKS_PER_MS  # packets late for this long: the peer paused its clock
 CATCHING_UP_TICKS = 40 * TICKS_PER_MS  # less late by this much: they come in a burst
+NEARLY_TICKS = 100 * TICKS_PER_MS  # packets late by less: the sound is on its way again
+HELD_TICKS = 60 * TICKS_PER_MS  # no silence after such a packet, or it would take the next's place
 JUMP_TICKS = 2 * TICK_HZ  # a leap ahead of this size is a new clock, not a gap
 
 
@@ -48,6 +50,7 @@ class SpeechTimeline:
         self._arrival = now
         self._arrival_position = 0
         self._late_since: tuple[int, int] | None = None  # when, and the gap then
+        self._nearly: int | None = None  # when a packet came nearly in time
 
     def push(self, pts: int, samples: I16, now: int) -> I16:
         """The samples that one packet adds, with silence before them where some are missing.
@@ -65,6 +68,8 @@ class SpeechTimeline:
             self._offset = self.position - pts
             gap = 0
         if gap < 0:
+            if gap > -NEARLY_TICKS:
+                self._nearly = now
             self.dropped_ticks += min(-gap, len(samples))
             samples = samples[-gap:]
         elif gap > 0:
@@ -85,6 +90,8 @@ class SpeechTimeline:
         """Silence in place of a microphone that is silent itself, in whole 20 ms blocks."""
         waited = now - self._arrival
         if self._offset is not None and waited <= STARVED_TICKS:
+            return np.zeros(0, np.int16)
+        if self._nearly is not None and now - self._nearly <= HELD_TICKS:
             return np.zeros(0, np.int16)
         lead = self._begin()
         missing = self._arrival_position + waited - self.position

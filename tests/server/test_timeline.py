@@ -50,6 +50,25 @@ def test_another_microphone_follows_what_is_there_whatever_its_clock_says() -> N
     assert (timeline.position, timeline.dropped_ticks, timeline.silence_ticks) == (2880, 0, 0)
 
 
+def test_after_a_burst_the_first_packet_that_is_nearly_in_time_is_the_last_one_lost() -> None:
+    timeline = SpeechTimeline(0)
+    length = 2 * SOUND_TICKS
+    packet = np.full(length, 5, np.int16)
+    for i in range(25):
+        timeline.push(i * length, packet, (i + 1) * length)
+    burst = 30 * length
+    for i in range(25, 30):  # what the path held back comes at once
+        timeline.fill(burst)
+        timeline.push(i * length, packet, burst)
+    dropped = timeline.dropped_ticks
+    for i in range(30, 60):  # and what follows comes 8 ms later than before
+        arrival = (i + 1) * length + 8 * MS
+        timeline.fill(arrival)
+        timeline.push(i * length, packet, arrival)
+    assert timeline.dropped_ticks - dropped <= length
+    assert timeline.position == 60 * length, "media time is the peer's own count"
+
+
 def test_a_lead_shifts_where_packets_end_and_nothing_else() -> None:
     spoken = SpeechTimeline(0, lead=192)
     first = spoken.push(5000, block(), 0)
