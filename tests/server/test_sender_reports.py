@@ -62,7 +62,7 @@ class Receiver:
         """NTP seconds at which the sender says that its first packet's media belongs."""
         assert self.report is not None
         ntp, rtp = self.report
-        origin = self._receiver._RTCRtpReceiver__timestamp_mapper._origin
+        origin: int = self._receiver._RTCRtpReceiver__timestamp_mapper._origin
         ahead = (origin - rtp + 2**31) % 2**32 - 2**31
         return ntp / 2**32 + ahead / clock_hz
 
