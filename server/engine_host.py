@@ -1,7 +1,6 @@
 """The gateway's side of the engine process: starts it, feeds it, restarts it.
 
-Nothing here blocks the event loop: messages are read when the connection is
-readable, written while it is writable and queued otherwise. An engine that
+Nothing here blocks the event loop (`server.link`). An engine that
 dies or stops answering is replaced; the sessions live on, show their source
 pictures meanwhile, and their streams are opened again at the frame where
 media time then stands. Shared memory belongs to the gateway and goes with the
@@ -14,9 +13,7 @@ import asyncio
 import dataclasses
 import logging
 import multiprocessing
-import select
 import time
-from collections import deque
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Literal
@@ -39,10 +36,10 @@ from server.engine_messages import (
 )
 from server.engine_process import run_engine
 from server.engine_stream import EngineListener, EngineStream
+from server.link import Link
 
 logger = logging.getLogger(__name__)
 
-OUTBOX_MESSAGES = 1000  # 10 s of one session: an engine this far behind hangs
 START_TIMEOUT_S = 120.0
 PING_INTERVAL_S = 2.0
 SILENT_S = 20.0  # an engine without a sign of life for this long is killed
@@ -75,11 +72,8 @@ class EngineHost:
         self.busy = 0.0
         self.rss_bytes = 0
         self._process: BaseProcess | None = None
-        self._connection: Connection | None = None
+        self._link: Link | None = None
         self._streams: dict[str, EngineStream] = {}
-        self._outbox: deque[ToEngine] = deque()
-        self._writable = select.poll()
-        self._flushing = False
         self._loaded: asyncio.Future[EngineReady] | None = None
         self._lost = asyncio.Event()
         self._reaping = asyncio.Lock()
@@ -108,7 +102,7 @@ class EngineHost:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
             self._supervisor = None
-        if self._connection is not None and self._process is not None:
+        if self._process is not None:
             self.send(Stop())
         await self._reap()
 
@@ -141,21 +135,11 @@ class EngineHost:
 
     def send(self, message: ToEngine) -> None:
         """Sends without blocking; an engine that does not read for long is given up."""
-        if self._connection is None:
-            return
-        if not self._outbox and self._can_write():
-            self._write(message)
-            return
-        self._outbox.append(message)
-        if len(self._outbox) > OUTBOX_MESSAGES:
-            logger.error("engine: does not read its messages, pid=%s", self.pid)
-            self._lost.set()
-        elif not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().add_writer(self._connection.fileno(), self._flush)
+        if self._link is not None:
+            self._link.send(message)
 
-    async def _launch(self) -> EngineReady:
-        loop = asyncio.get_running_loop()
+    async def _connect(self) -> Connection:
+        """Starts the process; our end of the pipe to it."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
         settings = self._settings
@@ -167,13 +151,14 @@ class EngineHost:
         )
         process.start()
         theirs.close()
-        self._process, self._connection = process, ours
+        self._process = process
+        return ours
+
+    async def _launch(self) -> EngineReady:
+        connection = await self._connect()
         self._lost.clear()
-        self._outbox.clear()
-        self._loaded = loop.create_future()
-        self._writable = select.poll()
-        self._writable.register(ours.fileno(), select.POLLOUT)
-        loop.add_reader(ours.fileno(), self._on_readable)
+        self._loaded = asyncio.get_running_loop().create_future()
+        self._link = Link(connection, self._dispatch, self._on_lost)
         try:
             self.ready = await asyncio.wait_for(self._loaded, START_TIMEOUT_S)
         except TimeoutError:
@@ -188,7 +173,7 @@ class EngineHost:
         self._pong_at = time.monotonic()
         logger.info(
             "engine: ready pid=%s model=%s backend=%s hop_frames=%s hop_ms=%.1f",
-            process.pid,
+            self.pid,
             self.ready.model,
             self.ready.backend,
             self.ready.hop_frames,
@@ -204,7 +189,7 @@ class EngineHost:
             await self._watch()
             self.state = "restarting"
             self.restarts += 1
-            logger.error("engine: lost pid=%s, restarting", self.pid)
+            logger.error("engine: restarting, pid was %s", self.pid)
             for stream in list(self._streams.values()):
                 stream.lost()
             await self._reap()
@@ -236,49 +221,22 @@ class EngineHost:
 
     async def _reap_once(self) -> None:
         async with self._reaping:
-            process, connection = self._process, self._connection
-            loop = asyncio.get_running_loop()
+            process, link = self._process, self._link
             if process is not None:
                 grace = STOP_TIMEOUT_S if self.state == "stopped" else 0.0
-                await loop.run_in_executor(None, _end, process, grace)
-            if connection is not None:
-                loop.remove_reader(connection.fileno())
-                loop.remove_writer(connection.fileno())
-                connection.close()
-            self._flushing = False
-            self._outbox.clear()
-            self._process = self._connection = None
+                await asyncio.get_running_loop().run_in_executor(None, _end, process, grace)
+            if link is not None:
+                link.close()
+            self._process = self._link = None
 
-    def _can_write(self) -> bool:
-        return any(event & select.POLLOUT for _, event in self._writable.poll(0))
-
-    def _write(self, message: ToEngine) -> None:
-        assert self._connection is not None
-        try:
-            self._connection.send(message)
-        except OSError:  # the process is gone; the reader sees end of file
-            self._lost.set()
-
-    def _flush(self) -> None:
-        while self._outbox and self._can_write():
-            self._write(self._outbox.popleft())
-        if not self._outbox and self._connection is not None:
-            self._flushing = False
-            asyncio.get_running_loop().remove_writer(self._connection.fileno())
-
-    def _on_readable(self) -> None:
-        connection = self._connection
-        assert connection is not None
-        try:
-            while connection.poll():
-                self._dispatch(connection.recv())
-        except (EOFError, OSError):
-            asyncio.get_running_loop().remove_reader(connection.fileno())
-            self._lost.set()
-            if self._loaded is not None and not self._loaded.done():
-                self._loaded.set_exception(
-                    EngineUnavailable("the engine process ended while it was loading")
-                )
+    def _on_lost(self, reason: str) -> None:
+        if self.state == "ready":
+            logger.error("engine: %s, pid=%s", reason, self.pid)
+        self._lost.set()
+        if self._loaded is not None and not self._loaded.done():
+            self._loaded.set_exception(
+                EngineUnavailable("the engine process ended while it was loading")
+            )
 
     def _dispatch(self, message: FromEngine) -> None:
         loaded = self._loaded
