@@ -31,9 +31,9 @@ from training.sync_inputs import mouth_views, sound_rows
 from training.sync_network import WEIGHTS, WEIGHTS_FILE, SyncExpert, load_expert
 from training.sync_score import distances
 
-# Of seven clips of drawn people, `training.prepare.confidence`: 0.059 and more with their own
-# sound, less than 0.053 with 95 of 100 others.
-EXPERT_MIN_CONFIDENCE: Final = 0.05
+# Of seven clips of drawn people, `training.prepare.confidence`: 0.37 and more with their own
+# sound, less than 0.15 with 95 of 100 others.
+EXPERT_MIN_CONFIDENCE: Final = 0.2
 _DIGITS: Final = 12
 _STRIDE: Final = 4  # frames between two windows of pictures
 _BATCH: Final = 8
