@@ -1,6 +1,7 @@
 // Adds an avatar from a picture or clip: the dialog, the upload, and the server's work on it.
 
 import { refusal, request, unreachable } from "./server.js";
+import { sentence } from "./situations.js";
 import { authorization } from "./token.js";
 
 const $ = (id) => document.getElementById(id);
@@ -72,7 +73,7 @@ function nameOf(file) {
 function showBusy(busy) {
   $("upload-progress").hidden = !busy;
   $("upload-go").disabled = $("upload-name").disabled = busy;
-  if (busy) showProgress("Sending", 0);
+  if (busy) showProgress("Sending.", 0);
 }
 
 function showProgress(words, percent) {
@@ -94,9 +95,9 @@ function post(file, name, signal) {
     sending.setRequestHeader("content-type", file.type || "application/octet-stream");
     for (const [header, value] of Object.entries(authorization())) sending.setRequestHeader(header, value);
     sending.upload.addEventListener("progress", ({ loaded, total }) => {
-      showProgress("Sending", (100 * loaded) / total);
+      showProgress("Sending.", (100 * loaded) / total);
     });
-    sending.upload.addEventListener("load", () => showProgress("Waiting for the server", null));
+    sending.upload.addEventListener("load", () => showProgress("Waiting for the server.", null));
     sending.addEventListener("load", () => {
       const { status, responseText } = sending;
       if (status === 202) resolve(JSON.parse(responseText).job);
@@ -114,8 +115,8 @@ async function finish(job, signal) {
     const answer = await request(`/v1/avatars/jobs/${encodeURIComponent(job)}`);
     const { state, percent, message } = await answer.json();
     if (state === "done") return;
-    if (state === "failed") throw new Error(message);
-    showProgress(message || "The server looks at it", percent ?? null);
+    if (state === "failed") throw new Error(sentence(message));
+    showProgress(message ? sentence(message) : "The server looks at it.", percent ?? null);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }
