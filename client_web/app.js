@@ -230,7 +230,7 @@ async function showAboutServer() {
   const why = engine.backend_reason ? `: ${engine.backend_reason}` : "";
   $("about-server").textContent = [
     `Lipwire ${version}`,
-    engine.model,
+    engine.model !== "none" && engine.model,
     engine.backend && `${engine.backend}${why}`,
   ]
     .filter(Boolean)

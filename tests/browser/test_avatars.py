@@ -9,13 +9,13 @@ from urllib.parse import parse_qs, urlsplit
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 
 from tests.browser.page_actions import PageOpener
 
 pytestmark = pytest.mark.browser
 
-PICTURE: dict[str, Any] = {
+PICTURE: FilePayload = {
     "name": "Zoë at home.png",
     "mimeType": "image/png",
     "buffer": cv2.imencode(".png", np.full((64, 64, 3), 128, np.uint8))[1].tobytes(),
