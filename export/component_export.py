@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,7 +47,8 @@ class ExportRecord:
         largest_activation: of any layer in f32 on the golden inputs, where the export is in f16,
             which overflows at 65,504.
         not_run: why it could not.
-        passed: every error is within the tolerance; not so where nothing was run.
+        passed: every error is within the tolerance, and nothing overflows; not so where nothing
+            was run.
     """
 
     model: str
@@ -85,7 +86,7 @@ def export_component(
     Raises:
         ConfigError: the target does not take this component in this precision.
         BackendError: the compiler or the runtime refused it.
-        ModelError: an output is further from torch than the tolerance.
+        ModelError: an output is further from torch than the tolerance, or f16 would overflow.
     """
     if refusal := target.refuses(request.component, request.precision):
         raise ConfigError(refusal)
@@ -96,7 +97,7 @@ def export_component(
         record = _record(target, request, built, golden, _errors(built, request, golden, report))
         text = json.dumps(asdict(record), indent=1) + "\n"
         failed = folder / f"{request.name}.failed.json"
-        if request.precision == "f16" and golden.largest_activation > LARGEST_F16:
+        if _overflows(record):
             failed.write_text(text, encoding="utf-8")
             raise ModelError(
                 f"{request.name} in f16: expected activations of at most {LARGEST_F16:,.0f} "
@@ -111,11 +112,17 @@ def export_component(
                 f"error of at most {record.tolerance:g} against torch, got {worst.relative:.2e} "
                 f"in {worst.output} ({worst.case}); not kept, see {failed}"
             )
-        failed.unlink(missing_ok=True)
+        kept = folder / f"{request.name}.export.json"
+        for stale in (failed, kept):  # a record never lies beside files of another export
+            stale.unlink(missing_ok=True)
         for file in built.files:
             shutil.move(file, folder / file.name)
-        (folder / f"{request.name}.export.json").write_text(text, encoding="utf-8")
+        kept.write_text(text, encoding="utf-8")
     return record
+
+
+def _overflows(record: ExportRecord) -> bool:
+    return record.largest_activation is not None and record.largest_activation > LARGEST_F16
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +181,7 @@ def _record(
 ) -> ExportRecord:
     network = empty_network(request)
     tolerance = TOLERANCES[request.precision]
-    return ExportRecord(
+    record = ExportRecord(
         model=request.spec.name,
         component=request.component,
         target=target.name,
@@ -192,3 +199,4 @@ def _record(
         not_run=built.not_run,
         passed=bool(errors) and all(error.relative <= tolerance for error in errors),
     )
+    return replace(record, passed=record.passed and not _overflows(record))
