@@ -77,6 +77,9 @@ def run_export(arguments: argparse.Namespace) -> int:
     for component, reason in refused.items():
         sys.stderr.write(f"{component} is left out: {reason}\n")
     requests = [request for request in requests if request.component not in refused]
+    for request in requests:
+        if note := request.served_otherwise:
+            sys.stderr.write(f"note: {note}\n")
     first = requests[0]
     folder: Path = arguments.out or Path("exports") / (
         f"{first.spec.name}-{target.name}-{first.precision}-h{first.hop_frames}"

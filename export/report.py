@@ -13,7 +13,10 @@ from export.component_export import ExportRecord
 
 
 class Progress:
-    """A `Report` that shows one line on standard error, with a bar where the length is known."""
+    """A `Report` on standard error: one line that moves, with a bar where the length is known.
+
+    Where that is no terminal, a line for each step.
+    """
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -38,6 +41,8 @@ class Progress:
         if step != self._step or self._task is None:
             self.clear()
             self._task, self._step = self._shown.add_task(step, total=total or None), step
+            if not self._shown.console.is_terminal:
+                self._shown.console.print(step, highlight=False)
         self._shown.update(self._task, completed=done)
 
     def clear(self) -> None:

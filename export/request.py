@@ -77,7 +77,8 @@ class ExportRequest:
             )
         if self.precision not in PRECISIONS:
             raise ConfigError(
-                f"expected a precision of {', '.join(PRECISIONS)}, got {self.precision!r}"
+                f"expected a precision of {', '.join(PRECISIONS)}, got {self.precision!r}; "
+                "fp8 and int8 are not offered, docs/backends.md says why"
             )
         if not 1 <= self.hop_frames <= self.spec.window_frames:
             raise ConfigError(
@@ -123,6 +124,18 @@ class ExportRequest:
     def context_frames(self) -> int:
         """Carried frames that the U-Net reads from rings."""
         return self.spec.window_frames - self.hop_frames
+
+    @property
+    def served_otherwise(self) -> str:
+        """Why this U-Net is not the one that the model's own window mode runs; empty if it is."""
+        whole = self.spec.carry in ("pinned", "disjoint")
+        if self.component != "unet" or not whole or not self.context_frames:
+            return ""
+        return (
+            f"a U-Net of hop {self.hop_frames} reads rings, as the window modes carry and causal "
+            f"do; {self.spec.name} is served in {self.spec.carry}, which runs whole windows: "
+            f"--hop {self.spec.window_frames}"
+        )
 
     def rows(self, batch: int) -> int:
         """The length of the batch axis for so many sessions.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from export.request import ExportRequest
 from export.targets import TARGETS
 from server.cli import main
 from tests.tiny_models import make_tiny_model
@@ -29,6 +30,23 @@ def test_a_network_is_written_where_asked_and_its_errors_are_printed(
     assert str(out / "codec_decoder.onnx") in shown
     assert "image" in shown and "largest error" in shown and "tolerance 0.0001" in shown
     assert (out / "codec_decoder.export.json").is_file()
+
+
+def test_steps_are_told_where_there_is_no_terminal(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--component", "encoder", "--out", str(tmp_path)]
+    assert main(["export", "--model", model, "--target", "onnx", *given]) == 0
+    steps = capsys.readouterr().err.splitlines()
+    assert steps[:2] == ["codec_encoder: tracing", "codec_encoder: constants"]
+
+
+def test_a_hop_with_rings_of_a_model_that_runs_whole_windows_is_noted(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path, carry="pinned")
+    note = ExportRequest.of(tmp_path, "unet").served_otherwise
+    assert "is served in pinned, which runs whole windows: --hop 16" in note
+    assert ExportRequest.of(tmp_path, "unet", hop_frames=16).served_otherwise == ""
+    assert ExportRequest.of(tmp_path, "audio").served_otherwise == ""
 
 
 def test_json_is_the_record(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
