@@ -71,6 +71,7 @@ class PassthroughCore:
     def __init__(self, settings: EngineSettings) -> None:
         self._library = AvatarLibrary(settings.avatar_dirs)
         self._hop_frames = settings.hop_frames or 1
+        self._avatars: dict[str, Avatar] = {}
         self._sessions: dict[str, _PassthroughSession] = {}
 
     def describe(self) -> EngineReady:
@@ -84,9 +85,7 @@ class PassthroughCore:
         )
 
     def open(self, request: OpenSession) -> None:
-        avatar = None
-        if request.mode == "avatar":
-            avatar = load_avatar(self._library.get(request.avatar or "").folder)
+        avatar = self._avatar(request.avatar or "") if request.mode == "avatar" else None
         self._sessions[request.session] = _PassthroughSession(avatar)
 
     def push_audio(self, session: str, samples: F32, generation: int) -> None:
@@ -100,6 +99,12 @@ class PassthroughCore:
 
     def close(self, session: str) -> None:
         self._sessions.pop(session, None)
+
+    def _avatar(self, name: str) -> Avatar:
+        """An avatar, decoded once: calls that begin in a burst must not hold the others up."""
+        if name not in self._avatars:
+            self._avatars[name] = load_avatar(self._library.get(name).folder)
+        return self._avatars[name]
 
     def step(self) -> Sequence[SessionFrames]:
         results = []

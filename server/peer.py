@@ -133,11 +133,17 @@ class Peer:
 
     async def _force_close(self) -> None:
         """Stops the transports one by one, so that no socket stays open."""
-        for transceiver in self._connection.getTransceivers():
-            transport = transceiver.receiver.transport
-            await asyncio.gather(
-                transport.stop(), transport.transport.stop(), return_exceptions=True
-            )
+        connection = self._connection
+        transports = [
+            transceiver.receiver.transport for transceiver in connection.getTransceivers()
+        ]
+        if connection.sctp is not None:
+            transports.append(connection.sctp.transport)
+        for transport in transports:
+            if transport is not None:  # an offer can leave a media line without one
+                await asyncio.gather(
+                    transport.stop(), transport.transport.stop(), return_exceptions=True
+                )
 
     # --- events of aiortc --------------------------------------------------------
 
