@@ -10,12 +10,12 @@ import { CAMERA, Faces, posterOf } from "./faces.js";
 import { Figures } from "./figures.js";
 import { FileRow } from "./file_row.js";
 import { LatencyMeter } from "./latency.js";
-import { LevelMeter } from "./level.js";
 import { SourceError } from "./refusals.js";
 import { copy, makeReport } from "./report.js";
 import { fetchAvatars, fetchStatus } from "./server.js";
 import { listenForShortcuts } from "./shortcuts.js";
-import { cardFor, hintFor, tryingCard, unplugged, waitingCard } from "./situations.js";
+import { cardFor, draining, hintFor, tryingCard, unplugged, waitingCard } from "./situations.js";
+import { SourceView } from "./source_view.js";
 import { Stage } from "./stage.js";
 
 const AVATARS_RETRY_MS = 3_000;
@@ -23,7 +23,6 @@ const AVATARS_RETRY_MS = 3_000;
 const $ = (id) => document.getElementById(id);
 const panel = $("panel");
 const synced = $("synced");
-const camera = $("camera");
 const stage = new Stage();
 const figures = new Figures();
 const faces = new Faces();
@@ -31,9 +30,8 @@ const fileRow = new FileRow();
 const devices = new Devices();
 const call = new Call(devices, fileRow.player);
 const latency = new LatencyMeter(synced);
-const level = new LevelMeter($("level"), $("level-word"));
+const sources = new SourceView(devices);
 
-let testing = false; // the devices are open without a call
 let lost = false; // since the last greeting
 let waiting = null; // the card while the page waits to try again
 
@@ -54,7 +52,7 @@ function start() {
     return;
   }
   stage.clearCard();
-  setTesting(false); // what it opened goes into the call
+  sources.testing = false; // what the test opened goes into the call
   call.start({ avatar: camera ? null : faces.chosen, file });
 }
 
@@ -63,7 +61,7 @@ function restart() {
   start();
 }
 
-call.addEventListener("opened", showSources);
+call.addEventListener("opened", () => sources.show(call.audio));
 call.addEventListener("media", ({ detail }) => {
   if (synced.srcObject !== detail) synced.srcObject = detail;
   synced.play().catch(() => {}); // refused only without a click, and Start was one
@@ -79,7 +77,7 @@ call.addEventListener("state", ({ detail }) => {
       waiting = null;
       lost = false;
       latency.stop();
-      closeSources();
+      sources.close();
       synced.srcObject = null;
       figures.clear();
       stage.thaw();
@@ -119,7 +117,10 @@ const STALLED = "The server hears nothing from this page.";
 call.addEventListener("message", ({ detail: message }) => {
   switch (message.type) {
     case "session.ready":
-      if (lost) stage.toast(message.resumed ? "Back again: the call goes on." : "Back again, in a new call.");
+      if (lost)
+        stage.toast(
+          message.resumed ? "Back again: the call goes on." : "Back again, in a new call.",
+        );
       lost = false;
       break;
     case "stats":
@@ -132,7 +133,7 @@ call.addEventListener("message", ({ detail: message }) => {
       stage.toast(message.message);
       break;
     case "draining":
-      stage.toast("The server is about to restart; this page reconnects by itself.");
+      stage.toast(draining(message), { stays: true });
       break;
   }
 });
@@ -143,60 +144,32 @@ stage.addEventListener("retry", () => call.retryNow());
 
 // The sources
 
-async function test() {
-  setTesting(true);
-  stage.clearCard();
-  const { file, camera } = chosen();
-  try {
-    if (await devices.open({ microphone: !file, camera })) showSources();
-  } catch (error) {
-    endTest();
-    stage.card(cardFor(error));
-  }
-}
-
-function endTest() {
-  if (!testing) return;
-  setTesting(false);
-  devices.release();
-  closeSources();
-}
-
-function setTesting(now) {
-  testing = now;
-  $("test").setAttribute("aria-pressed", String(testing));
-  $("test").textContent = testing ? "Stop test" : "Test";
-}
-
-function showSources() {
-  const audio = call.audio ?? devices.track("microphone");
-  const video = devices.track("camera");
-  if (audio) level.start(audio);
-  camera.srcObject = video && new MediaStream([video]);
-  camera.hidden = !video;
-  if (video) camera.play().catch(() => {});
-}
-
-function closeSources() {
-  level.stop();
-  camera.srcObject = null;
-  camera.hidden = true;
-}
-
 devices.addEventListener("track", ({ detail: { kind, track, lost } }) => {
-  showSources();
+  sources.show(call.audio);
   if (kind === "microphone" && call.audio) latency.hearFrom(track);
   if (lost) stage.toast(unplugged(kind, lost));
 });
 devices.addEventListener("gone", ({ detail: { kind, lost, error } }) => {
   const title = lost ? `The ${kind} was unplugged` : error.title;
-  endTest();
+  sources.testing = false;
   call.fail(new SourceError(title, error.message));
 });
 devices.addEventListener("speaker", ({ detail: { id, lost } }) => {
-  synced.setSinkId(id).catch((error) => stage.toast(`The speaker cannot be used: ${error.message}`));
+  synced
+    .setSinkId(id)
+    .catch((error) => stage.toast(`The speaker cannot be used: ${error.message}`));
   if (lost) stage.toast(unplugged("speaker", lost));
 });
+
+async function test() {
+  stage.clearCard();
+  const { file, camera } = chosen();
+  try {
+    await sources.test({ microphone: !file, camera });
+  } catch (error) {
+    stage.card(cardFor(error));
+  }
+}
 
 // How it looks
 
@@ -269,11 +242,11 @@ fileRow.addEventListener("refused", ({ detail }) => {
 function sourceChanged() {
   showChoices();
   if (!idle()) restart();
-  else if (testing) test();
+  else if (sources.testing) test();
   else stage.clearCard();
 }
 
-$("test").addEventListener("click", () => (testing ? endTest() : test()));
+$("test").addEventListener("click", () => (sources.testing ? sources.endTest() : test()));
 $("interrupt").addEventListener("click", interrupt);
 $("mute").addEventListener("click", toggleMute);
 $("quiet").addEventListener("click", () => {

@@ -66,8 +66,15 @@ function show(file) {
 
 /** A name for an avatar, from its file's. */
 function nameOf(file) {
-  const plain = file.name.replace(/\.[^.]*$/, "").normalize("NFKD").replace(/\p{M}/gu, "");
-  return plain.replace(/[^A-Za-z0-9_-]+/g, "-").replace(/^[-_]+|[-_]+$/g, "").slice(0, 64).toLowerCase();
+  const plain = file.name
+    .replace(/\.[^.]*$/, "")
+    .normalize("NFKD")
+    .replace(/\p{M}/gu, "");
+  return plain
+    .replace(/[^A-Za-z0-9_-]+/g, "-")
+    .replace(/^[-_]+|[-_]+$/g, "")
+    .slice(0, 64)
+    .toLowerCase();
 }
 
 function showBusy(busy) {
@@ -93,7 +100,8 @@ function post(file, name, signal) {
     const sending = new XMLHttpRequest();
     sending.open("POST", `/v1/avatars?${new URLSearchParams({ name })}`);
     sending.setRequestHeader("content-type", file.type || "application/octet-stream");
-    for (const [header, value] of Object.entries(authorization())) sending.setRequestHeader(header, value);
+    for (const [header, value] of Object.entries(authorization()))
+      sending.setRequestHeader(header, value);
     sending.upload.addEventListener("progress", ({ loaded, total }) => {
       showProgress("Sending.", (100 * loaded) / total);
     });

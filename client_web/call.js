@@ -75,7 +75,9 @@ export class Call extends EventTarget {
     await this.#ending;
     if (run !== this.#starts) return;
     this.#connect({
-      ...(avatar ? { mode: "avatar", avatar } : { mode: "live", video: this.#devices.track("camera") }),
+      ...(avatar
+        ? { mode: "avatar", avatar }
+        : { mode: "live", video: this.#devices.track("camera") }),
       audio: this.#audio,
     });
   }

@@ -59,7 +59,9 @@ export class Devices extends EventTarget {
     const found = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
     for (const [kind, type] of Object.entries(KINDS)) {
       this.#lists[kind] = found
-        .filter((device) => device.kind === type && device.label && !ALIASES.includes(device.deviceId))
+        .filter(
+          (device) => device.kind === type && device.label && !ALIASES.includes(device.deviceId),
+        )
         .map(({ deviceId, label }) => ({ id: deviceId, label }));
     }
     this.#applySpeaker();
@@ -148,7 +150,10 @@ export class Devices extends EventTarget {
     const run = this.#run;
     this.#close(kind); // first: many a machine opens a camera only once
     try {
-      const [track] = await this.#ask({ microphone: kind === "microphone", camera: kind === "camera" });
+      const [track] = await this.#ask({
+        microphone: kind === "microphone",
+        camera: kind === "camera",
+      });
       if (run !== this.#run) track.stop();
       else {
         this.#adopt(track);
@@ -164,7 +169,8 @@ export class Devices extends EventTarget {
   #applySpeaker() {
     const id = this.chosen("speaker");
     if (id === this.#speaker.id) return;
-    const lost = this.#has("speaker", this.#speaker.id) || !this.#speaker.id ? "" : this.#speaker.label;
+    const lost =
+      this.#has("speaker", this.#speaker.id) || !this.#speaker.id ? "" : this.#speaker.label;
     this.#speaker = this.#lists.speaker.find((device) => device.id === id) ?? { id: "", label: "" };
     this.#emit("speaker", { id, lost });
   }

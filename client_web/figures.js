@@ -93,7 +93,10 @@ export class Figures {
 
   /** What was measured, as it goes into a report: the last minute and the latest figures. */
   get record() {
-    return { last_minute: { total: this.#minute.total, seconds: this.#minute.seconds }, server: this.#latest };
+    return {
+      last_minute: { total: this.#minute.total, seconds: this.#minute.seconds },
+      server: this.#latest,
+    };
   }
 
   #open() {

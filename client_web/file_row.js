@@ -24,7 +24,9 @@ export class FileRow extends EventTarget {
       if (this.player.playing) this.player.pause();
       else this.player.play().catch((error) => this.#refuse(error));
     });
-    $("file-seek").addEventListener("input", ({ target }) => this.player.seek(Number(target.value)));
+    $("file-seek").addEventListener("input", ({ target }) =>
+      this.player.seek(Number(target.value)),
+    );
     this.player.addEventListener("change", () => this.#show());
   }
 

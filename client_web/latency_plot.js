@@ -70,8 +70,14 @@ export class LatencyPlot {
     const x = (index) => WIDTH - ((seconds.length - 1 - index) * WIDTH) / (SECONDS - 1);
     const y = (ms) => HEIGHT - (HEIGHT * ms) / top;
     const line = (value) => path(seconds.map((second, i) => [x(i), value(second), y]));
-    this.#median.setAttribute("d", line(({ total }) => total.p50));
-    this.#p95.setAttribute("d", line(({ total }) => total.p95));
+    this.#median.setAttribute(
+      "d",
+      line(({ total }) => total.p50),
+    );
+    this.#p95.setAttribute(
+      "d",
+      line(({ total }) => total.p95),
+    );
     PARTS.forEach((_, count) => {
       const edge = seconds.map((second, i) => [x(i), stacked(second, count + 1), y]);
       const base = seconds.map((second, i) => [x(i), stacked(second, count), y]);

@@ -83,7 +83,10 @@ async function isStillOpen({ microphone, camera }) {
   try {
     const kinds = [microphone && "microphone", camera && "camera"].filter(Boolean);
     const answers = await Promise.all(kinds.map((name) => navigator.permissions.query({ name })));
-    return answers.every(({ state }) => state !== "denied") && answers.some(({ state }) => state === "prompt");
+    return (
+      answers.every(({ state }) => state !== "denied") &&
+      answers.some(({ state }) => state === "prompt")
+    );
   } catch {
     return false; // Firefox does not answer for these
   }

@@ -32,7 +32,10 @@ export async function copy(text) {
     return "Copied.";
   } catch {
     const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-    Object.assign(document.createElement("a"), { href: url, download: "lipwire-figures.json" }).click();
+    Object.assign(document.createElement("a"), {
+      href: url,
+      download: "lipwire-figures.json",
+    }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
     return "Saved as lipwire-figures.json.";
   }

@@ -83,7 +83,8 @@ export class Session extends EventTarget {
         continue;
       }
       let closed = null; // the pause does not wait for the server to hear of the end
-      if (lost) connection.drop(); // the lost one can still be gone on with
+      if (lost)
+        connection.drop(); // the lost one can still be gone on with
       else if (!error && connection.resumable && !signal.aborted) {
         connection.leave();
         lost = connection;
@@ -93,7 +94,10 @@ export class Session extends EventTarget {
         this.#state("ended", { error });
         return;
       }
-      await this.#wait(error?.retryAfterS ?? BACKOFF_S[Math.min(failures, BACKOFF_S.length - 1)], error);
+      await this.#wait(
+        error?.retryAfterS ?? BACKOFF_S[Math.min(failures, BACKOFF_S.length - 1)],
+        error,
+      );
       failures += 1;
       await closed;
     }

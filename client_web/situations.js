@@ -46,6 +46,11 @@ export function waitingCard({ error, waitS, again }) {
 /** The card while the page tries again: the same words, so that nothing is read out twice. */
 export const tryingCard = (card) => ({ ...card, countdown: "Trying…" });
 
+/** What a server says before it restarts. */
+export function draining({ seconds }) {
+  return `The server restarts within ${Math.ceil(seconds)} s; this page then connects again by itself.`;
+}
+
 /** What happened to a device in a call. */
 export function unplugged(kind, name) {
   return `“${name}” was unplugged; the default ${kind} is used now.`;
@@ -58,6 +63,12 @@ function titleOf({ code, status, unauthorized }) {
       return "All places are taken";
     case "engine_not_ready":
       return "The server is starting";
+    case "draining":
+      return "The server is about to restart";
+    case "client_sessions":
+      return "Too many calls from here";
+    case "client_rate":
+      return "Too many tries from here";
     case "no_path":
       return "Sound and picture cannot get through";
     default:

@@ -160,6 +160,19 @@ def test_a_starting_engine_is_waited_for(open_page: PageOpener) -> None:
     page.locator(LIVE).wait_for(state="attached")
 
 
+def test_every_reason_to_wait_has_its_title(open_page: PageOpener) -> None:
+    titles = open_page().evaluate(
+        """
+        async (codes) => {
+          const {cardFor} = await import("/situations.js");
+          return codes.map((code) => cardFor({code, status: 503, message: "x"}).title);
+        }
+        """,
+        ["server_full", "engine_not_ready", "draining", "client_sessions", "client_rate", "other"],
+    )
+    assert len(set(titles)) == 6 and all(titles)
+
+
 @pytest.mark.parametrize(
     ("address", "advice"),
     [("/", "Open this page by the link"), ("/#token=old", "Ask for a new link")],
