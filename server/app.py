@@ -20,7 +20,9 @@ from starlette.exceptions import HTTPException
 
 from engine.errors import AvatarError, LipwireError
 from server import aiortc_overrides
+from server.access import add_access, add_ticket_route, open_tokens
 from server.admission import ServerFull
+from server.auth import Tokens
 from server.avatars import AvatarInfo, AvatarLibrary
 from server.client_limits import ClientLimited, client_of
 from server.config import CLIENT_WEB, Settings
@@ -65,6 +67,7 @@ class Gateway:
         """
         self.settings = settings
         self.metrics = Metrics()
+        self.tokens = open_tokens(settings)
         self.library = AvatarLibrary(settings.avatar_path)
         self.host = EngineHost(
             EngineSettings(
@@ -138,6 +141,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     _add_session_routes(app, gateway)
     _add_avatar_routes(app, gateway)
     _add_status_routes(app, gateway)
+    add_ticket_route(app, gateway.tokens)
+    add_access(app, gateway.tokens, gateway.settings.allowed_origins)
     if CLIENT_WEB.is_dir():
         app.mount("/", StaticFiles(directory=CLIENT_WEB, html=True), name="page")
     return app
@@ -187,7 +192,7 @@ def _add_avatar_routes(app: FastAPI, gateway: Gateway) -> None:
     async def list_avatars() -> dict[str, Any]:
         """The avatars that a call may name."""
         avatars = await asyncio.to_thread(gateway.library.infos)
-        return {"avatars": [_describe(info) for info in avatars]}
+        return {"avatars": [_describe(info, gateway.tokens) for info in avatars]}
 
     @app.get("/v1/avatars/{name}/poster.jpg")
     async def avatar_poster(name: str) -> Response:
@@ -333,14 +338,15 @@ async def _read_offer(request: Request, limit: int) -> str:
         raise BadRequest(400, "bad_sdp", "expected an SDP offer as UTF-8 text") from None
 
 
-def _describe(info: AvatarInfo) -> dict[str, Any]:
+def _describe(info: AvatarInfo, tokens: Tokens | None) -> dict[str, Any]:
+    key = "" if tokens is None else f"?key={tokens.poster_key(info.name)}"
     return {
         "name": info.name,
         "title": info.title,
         "width": info.width,
         "height": info.height,
         "licence": info.licence,
-        "poster": f"/v1/avatars/{info.name}/poster.jpg",
+        "poster": f"/v1/avatars/{info.name}/poster.jpg{key}",
     }
 
 

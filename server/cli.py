@@ -31,6 +31,10 @@ AVATAR_EXAMPLE = """examples:
   lipwire avatar list
   lipwire avatar list --json --dir ~/avatars
 """
+TOKEN_EXAMPLE = """examples:
+  lipwire token --scope call --ttl 1h
+  lipwire token --scope call --scope avatars:write --ttl 30d --subject alice
+"""
 PLANS_EXAMPLE = """examples:
   lipwire plans list
   lipwire plans prune --max-mb 500
@@ -116,6 +120,13 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
         add_plans_arguments(plans)
         plans.set_defaults(run=run_plans)
 
+    token = _add(commands, "token", "make a token for callers", TOKEN_EXAMPLE)
+    if command == "token":
+        from server.token_command import add_token_arguments, run_token
+
+        add_token_arguments(token)
+        token.set_defaults(run=run_token)
+
     doctor = _add(commands, "doctor", "say what this machine can run", DOCTOR_EXAMPLE)
     if command == "doctor":
         from server.doctor import add_doctor_arguments
@@ -185,6 +196,12 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="a TOML file with settings")
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (8080)")
+    parser.add_argument(
+        "--auth",
+        choices=["auto", "on"],
+        help="need tokens: everywhere but on loopback (auto), or there too, behind a proxy (on)",
+    )
+    parser.add_argument("--token-secret-file", type=Path, help="what tokens are signed with")
     parser.add_argument("--model", help="name or folder of the model (bundled)")
     parser.add_argument(
         "--backend", help="auto, openvino, onnxruntime, torch, tensorrt or passthrough (auto)"
@@ -221,7 +238,17 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     given = vars(arguments)
     given = {name: given[name] for name in Settings.model_fields if name in given}
     settings = load_settings(arguments.config, **given)
-    serve(settings, lambda address: print(f"Lipwire is ready: {address}", flush=True))  # noqa: T201
+
+    def on_ready(address: str) -> None:
+        print(f"Lipwire is ready: {address}", flush=True)  # noqa: T201
+        if settings.needs_tokens:
+            print(  # noqa: T201
+                "Callers need a token: lipwire token --scope call --ttl 1h\n"
+                f"The page takes it from its address: {address}/#token=TOKEN",
+                flush=True,
+            )
+
+    serve(settings, on_ready)
     return 0
 
 

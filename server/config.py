@@ -19,6 +19,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from engine.errors import ConfigError
 from engine.plans.cache import DEFAULT_MAX_BYTES, PlanCache
 from engine.spec import CarryMode, ReferenceMode, StartMode
+from server.origins import is_loopback
+from server.token_secret import default_secret_path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUNDLED_AVATARS = REPOSITORY / "engine" / "bundled" / "avatars"
@@ -43,6 +45,11 @@ class Settings(BaseSettings):
             is never limited.
         trusted_proxies: addresses or networks of reverse proxies that may say in X-Forwarded-For
             for whom they speak.
+        auth: "auto": requests need a token unless `host` is this machine's loopback; "on": always,
+            for a server behind a proxy.
+        token_secret_file: what tokens are signed with; None: `lipwire/token-secret` in the user's
+            configuration folder (XDG). LIPWIRE_TOKEN_SECRET, where it is set, is the secret itself.
+        allowed_origins: of pages elsewhere that may use this server, "https://example.org".
         model: a name ("bundled") or the path of a model folder.
         backend: "auto", "openvino", "onnxruntime", "torch", "tensorrt", or
             "passthrough", which shows the source pictures without any model.
@@ -77,6 +84,9 @@ class Settings(BaseSettings):
     client_sessions: int = Field(default=8, ge=0)
     client_offers_per_minute: int = Field(default=60, ge=0)
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
+    auth: Literal["auto", "on"] = "auto"
+    token_secret_file: Path | None = None
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     model: str = "bundled"
     backend: str = "auto"
     hop_frames: int | None = Field(default=None, ge=1, le=16)
@@ -106,10 +116,10 @@ class Settings(BaseSettings):
     log_level: LogLevel = "info"
     aiortc_overrides: bool = True
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "allowed_origins", mode="before")
     @classmethod
-    def _split_addresses(cls, value: Any) -> Any:
-        """Environment variables hold several addresses with commas between them."""
+    def _split_commas(cls, value: Any) -> Any:
+        """Environment variables hold several values with commas between them."""
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
@@ -124,6 +134,17 @@ class Settings(BaseSettings):
     def avatar_path(self) -> tuple[Path, ...]:
         """All folders of avatars, in the order of search."""
         return (*self.avatar_dirs, BUNDLED_AVATARS)
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether requests need a token."""
+        return self.auth == "on" or not is_loopback(self.host)
+
+    @property
+    def secret_path(self) -> Path:
+        """The file of the token secret."""
+        path = self.token_secret_file
+        return path.expanduser() if path is not None else default_secret_path()
 
     @property
     def plans_path(self) -> Path:

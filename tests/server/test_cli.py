@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "render", "fetch", "avatar", "plans", "doctor", "bench"]
+    "command", ["serve", "render", "fetch", "avatar", "plans", "token", "doctor", "bench"]
 )
 def test_every_command_has_help_with_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
