@@ -45,7 +45,10 @@ const idle = () => stage.state === "idle";
 
 function start() {
   const { file, camera } = chosen();
-  if (!faces.chosen) return;
+  if (!faces.chosen) {
+    showAvatars(); // the list was refused; a token may be there by now
+    return;
+  }
   if (file && !fileRow.player.loaded) {
     stage.card({ title: "No sound file yet", text: "Choose one, or speak into the microphone." });
     fileRow.focus();
@@ -138,6 +141,7 @@ call.addEventListener("message", ({ detail: message }) => {
   }
 });
 
+window.addEventListener("hashchange", () => showAvatars()); // another token
 // The tab is closed or put aside: the server need not find out by a timeout.
 window.addEventListener("pagehide", () => call.stop());
 stage.addEventListener("retry", () => call.retryNow());
@@ -282,11 +286,12 @@ function toggleMute() {
 // The faces
 
 async function showAvatars(choose) {
-  for (let tried = 0; ; tried += 1) {
+  for (;;) {
     try {
       const { avatars, uploads } = await fetchAvatars();
-      if (tried) stage.clearCard();
+      if (!faces.chosen) stage.clearCard(); // it told why there were none
       faces.show(avatars, { canAdd: uploads, choose });
+      showAboutServer().catch(() => {}); // nobody misses it
       return;
     } catch (error) {
       const card = cardFor(error);
@@ -310,4 +315,3 @@ if (recall("voice") === "file") panel.elements.voice.value = "file";
 connectPickers(devices);
 show("idle");
 showAvatars();
-showAboutServer().catch(() => {}); // the list of faces tells of a server that does not answer

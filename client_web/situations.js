@@ -59,6 +59,9 @@ export function unplugged(kind, name) {
 function titleOf({ code, status, unauthorized }) {
   if (unauthorized) return "No access";
   switch (code) {
+    case "scope":
+    case "origin":
+      return "Not allowed";
     case "server_full":
       return "All places are taken";
     case "engine_not_ready":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.page_actions import LIVE, SHOW_FRAMES, PageOpener, sessions_of, start
 from tests.browser.real_server import Server
@@ -171,6 +172,27 @@ def test_every_reason_to_wait_has_its_title(open_page: PageOpener) -> None:
         ["server_full", "engine_not_ready", "draining", "client_sessions", "client_rate", "other"],
     )
     assert len(set(titles)) == 6 and all(titles)
+
+
+def test_a_link_with_a_token_opens_the_page_that_asked_for_one(
+    open_context: Callable[..., BrowserContext],
+) -> None:
+    def answer(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer good":
+            route.continue_()
+        else:
+            error = {"code": "no_token", "message": "this server asks for a token"}
+            route.fulfill(status=401, json={"error": error})
+
+    page = open_context().new_page()
+    page.route("**/v1/avatars", answer)
+    page.goto("/")
+    expect(page.locator("#card")).to_contain_text("Open this page by the link")
+    page.goto("/#token=good")
+    expect(page.get_by_role("radio", name="Anna")).to_have_count(1)
+    expect(page.locator("#card")).to_be_hidden()
+    page.reload()
+    expect(page.get_by_role("radio", name="Anna")).to_have_count(1)
 
 
 @pytest.mark.parametrize(
