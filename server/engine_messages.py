@@ -35,6 +35,8 @@ class EngineSettings:
         plans: where compiled graphs are kept, or None.
         prepare: avatars to prepare before the first call; None: all.
         calibrate: measure at start what calls cost.
+        listen: Unix socket where gateways connect besides the one that starts the engine, in a
+            folder that only its user can enter: what comes over it is unpickled.
     """
 
     core: str
@@ -47,6 +49,7 @@ class EngineSettings:
     plans: PlanCache | None = None
     prepare: tuple[str, ...] | None = None
     calibrate: bool = False
+    listen: Path | None = None
 
 
 # --- gateway to engine ---------------------------------------------------------

@@ -1,8 +1,9 @@
 """The engine's own process: one loop that feeds streams and hands frames back.
 
-It owns the model and never sees a socket. Messages come in over one
-connection, pictures over the shared memory of each session. It ends when the
-gateway says so, or when the gateway is gone (end of file).
+It owns the model and never sees a network. Messages come in over one
+connection for each gateway, pictures over the shared memory of each session.
+It ends when its owner, the process that started it, says so or is gone (end of
+file); with any other gateway go that gateway's sessions and nothing else.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ import numpy as np
 
 from engine.errors import ConfigError, LipwireError
 from engine.media import FRAME_SAMPLES
+from server.engine_connections import EngineConnections, OwnerGone
 from server.engine_core import EngineCore, SessionFrames
 from server.engine_messages import (
     CloseSession,
     EngineFailed,
     EngineSettings,
     FrameReady,
-    FromEngine,
     HopReady,
     Interrupt,
     OpenSession,
@@ -61,14 +62,15 @@ def run_engine(connection: Connection, settings: EngineSettings) -> None:
     except LipwireError as error:
         connection.send(EngineFailed(type(error).__name__, str(error)))
         return
-    connection.send(ready)
-    loop = EngineLoop(connection, core)
+    gateways = EngineConnections(connection, settings.listen, ready)
+    loop = EngineLoop(gateways, core)
     try:
         loop.run()
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        logger.info("engine: the gateway is gone")
+    except OwnerGone:
+        logger.info("engine: the process that started it is gone")
     finally:
         loop.close()
+        gateways.close()
 
 
 def load_core(settings: EngineSettings) -> EngineCore:
@@ -92,7 +94,8 @@ def load_core(settings: EngineSettings) -> EngineCore:
 class _Session:
     """One session's memory and how its indices map to the session's frames."""
 
-    def __init__(self, request: OpenSession) -> None:
+    def __init__(self, request: OpenSession, gateway: Connection) -> None:
+        self.gateway = gateway
         self.first_frame = request.first_frame
         self.block = FrameBlock.attach(request.block, request.slot_bytes)
         self.free = list(range(request.input_slots, request.input_slots + request.output_slots))
@@ -101,27 +104,28 @@ class _Session:
 class EngineLoop:
     """Moves messages into the core and its frames out."""
 
-    def __init__(self, connection: Connection, core: EngineCore) -> None:
-        self._connection = connection
+    def __init__(self, gateways: EngineConnections, core: EngineCore) -> None:
+        self._gateways = gateways
         self._core = core
         self._sessions: dict[str, _Session] = {}
         self._running = True
         self._busy_s = 0.0
-        self._busy_since = time.monotonic()
+        self._began = time.monotonic()
+        self._told_busy: dict[Connection, tuple[float, float]] = {}
 
     def run(self) -> None:
         """Works until told to stop.
 
         Raises:
-            EOFError, BrokenPipeError, ConnectionResetError: the gateway is gone.
+            OwnerGone: the process that started this one is gone.
         """
         idle = True
         while self._running:
-            # Block only when the last step found nothing to do; otherwise drain and go on.
-            if idle or self._connection.poll():
-                self._handle(self._connection.recv())
-                while self._running and self._connection.poll():
-                    self._handle(self._connection.recv())
+            # Wait only when the last step found nothing to do; otherwise drain and go on.
+            for gateway, message in self._gateways.receive(wait=idle):
+                self._handle(gateway, message)
+            for gateway in self._gateways.take_lost():
+                self._leave(gateway)
             idle = not self._step()
 
     def close(self) -> None:
@@ -164,7 +168,8 @@ class EngineLoop:
                     synced=frame.synced,
                 )
             )
-        self._send(
+        self._gateways.send(
+            session.gateway,
             HopReady(
                 session=result.session,
                 frames=tuple(ready),
@@ -172,36 +177,44 @@ class EngineLoop:
                 late_hops=result.late_hops,
                 dropped=dropped,
                 closed_frames=result.closed_frames,
-            )
+            ),
         )
 
-    def _handle(self, message: ToEngine) -> None:
+    def _handle(self, gateway: Connection, message: ToEngine) -> None:
         match message:
             case PushAudio() | PushVideo() | Interrupt() | ReleaseSlot():
                 if message.session in self._sessions:
                     self._feed(message)
             case OpenSession():
-                self._open(message)
+                self._open(message, gateway)
             case CloseSession():
                 self._drop(message.session)
             case Ping():
-                self._send(self._pong(message.stamp))
+                self._gateways.send(gateway, self._pong(gateway, message.stamp))
             case Stop():
                 self._running = False
 
-    def _open(self, request: OpenSession) -> None:
+    def _leave(self, gateway: Connection) -> None:
+        """Ends what a gateway that is gone had here."""
+        self._told_busy.pop(gateway, None)
+        names = [name for name, own in self._sessions.items() if own.gateway is gateway]
+        logger.warning("engine: a gateway is gone, and %d sessions with it", len(names))
+        for name in names:
+            self._drop(name)
+
+    def _open(self, request: OpenSession, gateway: Connection) -> None:
         try:
             self._core.open(request)
-            self._sessions[request.session] = _Session(request)
+            self._sessions[request.session] = _Session(request, gateway)
         except LipwireError as error:
-            self._send(SessionFailed(request.session, type(error).__name__, str(error)))
+            self._refuse(gateway, request.session, error)
         except FileNotFoundError:  # closed again before it was opened here
             self._core.close(request.session)
         except Exception as error:  # noqa: BLE001 (a session's top level: logged, and ended)
             self._core.close(request.session)
-            self._fail(request.session, error)
+            self._refuse(gateway, request.session, error)
         else:
-            self._send(SessionOpened(request.session))
+            self._gateways.send(gateway, SessionOpened(request.session))
 
     def _feed(self, message: PushAudio | PushVideo | Interrupt | ReleaseSlot) -> None:
         name = message.session
@@ -213,7 +226,7 @@ class EngineLoop:
                     self._core.push_audio(name, samples, message.generation)
                 case PushVideo():
                     picture = session.block.read(message.slot, message.width, message.height)
-                    self._send(SlotTaken(name, message.slot))
+                    self._gateways.send(session.gateway, SlotTaken(name, message.slot))
                     pts = message.pts_samples - session.first_frame * FRAME_SAMPLES
                     self._core.push_video(name, picture, pts)
                 case Interrupt():
@@ -223,20 +236,24 @@ class EngineLoop:
                         self._emit(SessionFrames(name, frames), 0.0)
                 case ReleaseSlot():
                     session.free.append(message.slot)
-        except (BrokenPipeError, ConnectionResetError):
-            raise
         except Exception as error:  # noqa: BLE001 (a session's top level: logged, and ended)
             self._fail(name, error)
 
     def _fail(self, name: str, error: Exception) -> None:
-        """Ends one session; what its owner is told has no internals in it."""
+        """Ends one session."""
+        gateway = self._sessions[name].gateway
         self._drop(name)
+        self._refuse(gateway, name, error)
+
+    def _refuse(self, gateway: Connection, name: str, error: Exception) -> None:
+        """Tells a gateway that its session is over; what it is told has no internals in it."""
         if isinstance(error, LipwireError):
             logger.warning("session=%s engine: %s", name[:8], error)
-            self._send(SessionFailed(name, type(error).__name__, str(error)))
+            message, code = str(error), type(error).__name__
         else:
             logger.error("session=%s engine: failed", name[:8], exc_info=error)
-            self._send(SessionFailed(name, "internal", UNEXPECTED))
+            message, code = UNEXPECTED, "internal"
+        self._gateways.send(gateway, SessionFailed(name, code, message))
 
     def _drop(self, name: str) -> None:
         session = self._sessions.pop(name, None)
@@ -244,13 +261,11 @@ class EngineLoop:
             session.block.close()
             self._core.close(name)
 
-    def _pong(self, stamp: int) -> Pong:
+    def _pong(self, gateway: Connection, stamp: int) -> Pong:
         now = time.monotonic()
-        busy = self._busy_s / max(now - self._busy_since, 1e-3)
-        self._busy_s, self._busy_since = 0.0, now
+        told_s, told_at = self._told_busy.get(gateway, (0.0, self._began))
+        busy = (self._busy_s - told_s) / max(now - told_at, 1e-3)
+        self._told_busy[gateway] = (self._busy_s, now)
         unit = 1 if sys.platform == "darwin" else 1024
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return Pong(stamp, busy, rss, tuple(self._sessions))
-
-    def _send(self, message: FromEngine) -> None:
-        self._connection.send(message)
