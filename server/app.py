@@ -27,11 +27,11 @@ from server.avatars import AvatarInfo, AvatarLibrary
 from server.client_limits import ClientLimited, client_of
 from server.config import CLIENT_WEB, Settings
 from server.engine_host import EngineHost
-from server.engine_messages import EngineReady, EngineSettings, Mode
+from server.engine_messages import EngineReady, Mode
+from server.engine_settings import engine_settings
 from server.gateway_calibration import CallCost, measure_call_ms
 from server.metrics import Metrics
-from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces
-from server.run_arguments import run_options
+from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces, Places
 from server.sessions import Draining, EngineNotReady, Sessions, SessionUnknown
 from server.signaling import OfferRefused
 
@@ -60,35 +60,37 @@ class BadRequest(LipwireError):
 class Gateway:
     """What the application runs on: engine, sessions, avatars, metrics."""
 
-    def __init__(self, settings: Settings, core: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        core: str | None = None,
+        *,
+        host: EngineHost | None = None,
+        places: Places | None = None,
+        session_suffix: str = "",
+    ) -> None:
         """
         Args:
             core: "module:callable" of another engine core than the settings' own.
+            host: the engine; None: a process of its own.
+            places: where calls get theirs; None: its own.
+            session_suffix: what the ids of its sessions end with.
         """
         self.settings = settings
         self.metrics = Metrics()
         self.tokens = open_tokens(settings)
         self.library = AvatarLibrary(settings.avatar_path)
-        self.host = EngineHost(
-            EngineSettings(
-                core=core or settings.engine_core,
-                model=settings.model,
-                backend=settings.backend,
-                hop_frames=settings.hop_frames,
-                avatar_dirs=settings.avatar_path,
-                log_level=settings.log_level,
-                run=run_options(settings),
-                plans=settings.plans,
-                calibrate=settings.calibrate,
-            )
+        self.host = host or EngineHost(engine_settings(settings, core))
+        self.places: Places = places or OwnPlaces(settings)
+        self.sessions = Sessions(
+            settings, self.host, self.library, self.metrics, self.places, session_suffix
         )
-        self.places = OwnPlaces(settings)
-        self.sessions = Sessions(settings, self.host, self.library, self.metrics, self.places)
         self._counting: asyncio.Task[None] | None = None
         self._posters: dict[str, bytes] = {}
         self.metrics.watch_engine(
             lambda: self.host.restarts, lambda: self.host.busy, lambda: self.host.rss_bytes
         )
+        self.metrics.sessions_limit.set_function(lambda: self.places.limit)
 
     async def start(self) -> None:
         """Loads the engine.
@@ -221,6 +223,11 @@ def _add_status_routes(app: FastAPI, gateway: Gateway) -> None:
         if places.capacity is not None:
             sessions["capacity"] = places.capacity.describe()
             sessions["why"] = places.capacity.explain()
+        if places.gateways:
+            sessions["gateways"] = [
+                {"up": state.up, "active": state.sessions, "restarts": state.restarts}
+                for state in places.gateways
+            ]
         return {"version": _version(), "engine": engine, "sessions": sessions}
 
     @app.get("/healthz")

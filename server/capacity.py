@@ -82,6 +82,8 @@ def measured_capacity(
     hop_ms = hop_frames * FRAME_MS
     engine = _hops_within(hops, ENGINE_SHARE * hop_ms)
     per_gateway = GATEWAY_SHARE * 1000 / call_ms
+    if gateways > 1:  # a call is in one of them
+        per_gateway = max(math.floor(per_gateway), 1)
     engine_cpu_ms = min((cost.cpu_ms / cost.batch for cost in hops), default=0.0) * 1000 / hop_ms
     spread = CORES_SHARE * cores * 1000 / (call_ms + engine_cpu_ms)
     return Capacity(engine, gateways * per_gateway, spread)

@@ -219,6 +219,9 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-sessions", type=int, help="calls at once (what the machine is measured to hold)"
     )
     parser.add_argument(
+        "--gateways", type=int, help="processes that hold the calls (1), 0: as the engine can feed"
+    )
+    parser.add_argument(
         "--no-calibration",
         dest="calibrate",
         action="store_const",

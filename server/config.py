@@ -36,6 +36,8 @@ class Settings(BaseSettings):
 
     Attributes:
         host, port: where HTTP listens. Media uses ephemeral UDP ports.
+        gateways: processes that hold the calls, behind one port and over one engine; 0: as many as
+            the engine can feed.
         max_sessions: calls at once at most; more are answered 503. None: as many as this machine
             was measured to hold at start.
         calibrate: measure at start how many calls this machine holds; off: `max_sessions` calls
@@ -79,6 +81,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
+    gateways: int = Field(default=1, ge=0, le=64)
     max_sessions: int | None = Field(default=None, ge=1, le=1024)
     calibrate: bool = True
     client_sessions: int = Field(default=8, ge=0)

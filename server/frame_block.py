@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +23,17 @@ PREFIX = "lipwire"
 
 def picture_bytes(width: int, height: int) -> int:
     return width * height * 3 // 2
+
+
+def remove_blocks_of(pid: int) -> None:
+    """Removes what a process that is gone has left in shared memory."""
+    for path in Path("/dev/shm").glob(f"{PREFIX}-{pid}-*"):
+        try:
+            memory = SharedMemory(name=path.name)
+        except FileNotFoundError:
+            continue
+        memory.close()
+        memory.unlink()
 
 
 class FrameBlock:

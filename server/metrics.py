@@ -15,6 +15,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.sessions = Gauge("lipwire_sessions", "Calls now", registry=self.registry)
+        self.sessions_limit = Gauge(
+            "lipwire_sessions_limit", "Calls that are let in at present", registry=self.registry
+        )
         self.started = Counter(
             "lipwire_sessions_started", "Calls begun", ["mode"], registry=self.registry
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Protocol
 
 from server.admission import Admission
@@ -11,6 +12,7 @@ from server.capacity import Capacity, measured_capacity
 from server.client_limits import ClientLimits
 from server.config import Settings
 from server.engine_messages import EngineReady
+from server.gateway_messages import GatewayState
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,17 @@ class Places(Protocol):
     def note_late(self, hops: int) -> None:
         """Hears of hops that were late."""
 
+    def set_capacity(self, ready: EngineReady, call_ms: float) -> None:
+        """Hears what the engine's hops and this gateway's calls cost.
+
+        Args:
+            call_ms: processor time of one call in a second.
+        """
+
+    @property
+    def gateways(self) -> Sequence[GatewayState]:
+        """All processes that hold calls; empty where there is only this one."""
+
 
 class OwnPlaces:
     """Places that this process itself gives out.
@@ -65,6 +78,10 @@ class OwnPlaces:
             settings.max_sessions or UNMEASURED_SESSIONS, limits, settings.retry_after_s
         )
         self.capacity: Capacity | None = None
+
+    @property
+    def gateways(self) -> Sequence[GatewayState]:
+        return ()
 
     @property
     def taken(self) -> int:

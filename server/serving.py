@@ -1,32 +1,21 @@
-"""Runs the gateway behind uvicorn until a signal ends it."""
+"""Runs one gateway, or several under a supervisor, until a signal ends it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
-
-import uvicorn
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from server.app import Gateway, create_app
 from server.config import Settings
+from server.http_server import http_server, new_loop, until_hurried
 from server.logs import configure_logging
+from server.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
-
-KEEP_ALIVE_S = 5
-CLOSE_REQUESTS_S = 5
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn raises them again when it is done, in the midst of our end."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
@@ -40,20 +29,13 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         OSError: the address cannot be bound.
     """
     configure_logging(settings.log_level)
-    uvloop_runner = asyncio.Runner(loop_factory=_new_loop)
+    serving = _serve if settings.gateways == 1 else _supervise
+    uvloop_runner = asyncio.Runner(loop_factory=new_loop)
     with uvloop_runner as runner:
-        runner.run(_serve(settings, on_ready))
+        runner.run(serving(settings, on_ready))
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop  # absent on Windows
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
@@ -61,46 +43,46 @@ def _bind(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
 
 
+class _Signals:
+    """SIGINT and SIGTERM as events: end when calls have ended, or hurry."""
+
+    def __init__(self) -> None:
+        self.stopping, self.hurrying = asyncio.Event(), asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGINT or self.stopping.is_set():
+            self.hurrying.set()
+        self.stopping.set()
+
+    async def started(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Whether the work was done before a signal came; if not, it is cancelled."""
+        working = asyncio.create_task(work)
+        waiting = asyncio.create_task(self.stopping.wait())
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if working.done():
+            working.result()
+            return True
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        return False
+
+
 async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     gateway = Gateway(settings)
-    config = uvicorn.Config(
-        create_app(gateway),
-        host=settings.host,
-        port=settings.port,
-        ws="websockets-sansio",
-        log_config=None,
-        access_log=False,
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=CLOSE_REQUESTS_S,
-    )
-    sock = _bind(settings.host, settings.port)  # before the model: a taken port is told at once
-    server = _Server(config)
-    loop = asyncio.get_running_loop()
-    stopping, hurrying = asyncio.Event(), asyncio.Event()
-
-    def on_signal(number: int) -> None:
-        if number == signal.SIGINT or stopping.is_set():
-            hurrying.set()
-        stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
+    server = http_server(create_app(gateway), settings)
+    sock = bind(settings.host, settings.port)  # before the model: a taken port is told at once
+    signals = _Signals()
+    waiting = asyncio.create_task(signals.stopping.wait())
     try:
-        starting = asyncio.create_task(gateway.start())
-        waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+        if not await signals.started(gateway.start()):
             return
-        starting.result()
         serving = asyncio.create_task(server.serve(sockets=[sock]))
-        host, port = sock.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        on_ready(f"http://{'localhost' if host in ('127.0.0.1', '::1') else shown}:{port}")
+        on_ready(address_of(sock))
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        await _drain(gateway, settings.drain_timeout_s, hurrying)
+        await until_hurried(gateway.sessions.drain(settings.drain_timeout_s), signals.hurrying)
         await gateway.sessions.close()
         server.should_exit = True
         await serving
@@ -110,11 +92,24 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         await gateway.stop()
 
 
-async def _drain(gateway: Gateway, timeout_s: float, hurrying: asyncio.Event) -> None:
-    """Lets calls end by themselves until time is up or a signal says to hurry."""
-    draining = asyncio.create_task(gateway.sessions.drain(timeout_s))
-    hurry = asyncio.create_task(hurrying.wait())
-    await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (draining, hurry):
-        task.cancel()
-    await asyncio.gather(draining, hurry, return_exceptions=True)
+async def _supervise(settings: Settings, on_ready: Callable[[str], None]) -> None:
+    sock = bind(settings.host, settings.port)
+    supervisor = Supervisor(settings, sock)
+    signals = _Signals()
+    try:
+        if not await signals.started(supervisor.start()):
+            return
+        on_ready(address_of(sock))
+        await signals.stopping.wait()
+        await until_hurried(supervisor.drain(settings.drain_timeout_s), signals.hurrying)
+        await supervisor.drain(0)
+    finally:
+        sock.close()
+        await supervisor.stop()
+
+
+def address_of(sock: socket.socket) -> str:
+    """What a browser on this machine calls a listening socket."""
+    host, port = sock.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{'localhost' if host in ('127.0.0.1', '::1') else shown}:{port}"

@@ -54,8 +54,10 @@ class Session:
         resume_token: the right to go on with it over another connection.
     """
 
-    def __init__(self, mode: Mode, avatar: str | None, largest: tuple[int, int]) -> None:
-        self.id = secrets.token_hex(16)
+    def __init__(
+        self, mode: Mode, avatar: str | None, largest: tuple[int, int], suffix: str = ""
+    ) -> None:
+        self.id = secrets.token_hex(16) + suffix
         self.mode: Mode = mode
         self.avatar = avatar
         self.largest = largest
@@ -82,12 +84,18 @@ class Sessions:
         library: AvatarLibrary,
         metrics: Metrics,
         places: Places,
+        suffix: str = "",
     ) -> None:
+        """
+        Args:
+            suffix: what the ids of these sessions end with.
+        """
         self._settings = settings
         self._host = host
         self._library = library
         self._metrics = metrics
         self._places = places
+        self._suffix = suffix
         self._sessions: dict[str, Session] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -123,7 +131,7 @@ class Sessions:
         ready = self._host.ready
         if self._host.state != "ready" or ready is None:
             raise EngineNotReady("the engine is being started again, try in a few seconds")
-        session = Session(mode, avatar, largest)
+        session = Session(mode, avatar, largest, self._suffix)
         await self._places.enter(session.id, client)
         self._sessions[session.id] = session
         self._metrics.sessions.set(self.count)

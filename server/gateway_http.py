@@ -1,0 +1,188 @@
+"""HTTP from one gateway to another, over the other's Unix socket.
+
+A request that begins a call goes to the gateway with the fewest, one about a call to the gateway
+that holds it. The other answers as if the client had asked it: it is told the client's address,
+which only a gateway can tell it, since nobody else reaches its socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import h11
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CLIENT_HEADER = b"lipwire-client"
+SCHEME_HEADER = b"lipwire-scheme"
+OURS = (CLIENT_HEADER, SCHEME_HEADER)
+# Of one connection, not of the request (RFC 9110, 7.6.1).
+HOP_BY_HOP = (b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"proxy-connection")
+ANSWER_TIMEOUT_S = 15.0  # longer than any answer takes; a gateway beyond it hangs
+READ_BYTES = 65_536
+UNAVAILABLE = "the process that holds this call does not answer, try again in a moment"
+
+
+class FromGateway:
+    """An application on the socket where only gateways ask, for their clients."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            told = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            client, scheme = told.get(CLIENT_HEADER, ""), told.get(SCHEME_HEADER, "http")
+            host, _, port = client.rpartition(" ")
+            headers = [(name, value) for name, value in scope["headers"] if name not in OURS]
+            scope = {**scope, "headers": headers, "scheme": scheme}
+            scope["client"] = (host, int(port)) if host else None
+        await self._app(scope, receive, send)
+
+
+async def forward(socket: Path, scope: Scope, receive: Receive, send: Send) -> None:
+    """Has another gateway answer a request; 503 where it does not."""
+    started = False
+
+    async def send_on(message: Message) -> None:
+        nonlocal started
+        started = True
+        await send(message)
+
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S), _Exchange.open(socket) as exchange:
+            exchange.request(scope["method"], _target(scope), _headers_for(scope))
+            uploading = asyncio.create_task(exchange.upload(receive))
+            try:
+                await exchange.download(send_on)
+            finally:
+                uploading.cancel()
+                await asyncio.gather(uploading, return_exceptions=True)
+    except (OSError, TimeoutError, h11.RemoteProtocolError):
+        if started:
+            raise
+        await _send_unavailable(send)
+
+
+async def fetch(socket: Path, target: str, timeout_s: float) -> bytes:
+    """The body of another gateway's answer to a GET.
+
+    Raises:
+        OSError, TimeoutError, h11.RemoteProtocolError: there is none.
+    """
+    body = bytearray()
+
+    async def keep(message: Message) -> None:
+        body.extend(message.get("body", b""))
+
+    async with asyncio.timeout(timeout_s), _Exchange.open(socket) as exchange:
+        exchange.request("GET", target.encode(), [(b"host", b"gateway")])
+        exchange.end()
+        await exchange.download(keep)
+    return bytes(body)
+
+
+class _Exchange:
+    """One request and its answer on a connection of their own."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._http = h11.Connection(h11.CLIENT)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, socket: Path) -> AsyncIterator[_Exchange]:
+        reader, writer = await asyncio.open_unix_connection(str(socket))
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.close()
+
+    def request(self, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._write(
+            h11.Request(method=method, target=target, headers=[*headers, (b"connection", b"close")])
+        )
+
+    def end(self) -> None:
+        self._write(h11.EndOfMessage())
+
+    async def upload(self, receive: Receive) -> None:
+        """Passes the client's body on; a client that goes away closes the connection."""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self._writer.close()
+                return
+            if message.get("body"):
+                self._write(h11.Data(data=message["body"]))
+                await self._writer.drain()
+            if not message.get("more_body"):
+                self.end()
+                return
+
+    async def download(self, send: Send) -> None:
+        """Passes the answer on."""
+        while True:
+            event = self._http.next_event()
+            match event:
+                case h11.NEED_DATA:
+                    self._http.receive_data(await self._reader.read(READ_BYTES))
+                case h11.Response():
+                    headers = [
+                        (name, value) for name, value in event.headers if name not in HOP_BY_HOP
+                    ]
+                    await send(
+                        {
+                            "type": "http.response.start",
+                            "status": event.status_code,
+                            "headers": headers,
+                        }
+                    )
+                case h11.Data():
+                    await send(
+                        {"type": "http.response.body", "body": bytes(event.data), "more_body": True}
+                    )
+                case h11.EndOfMessage():
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    return
+                case _:
+                    raise h11.RemoteProtocolError("expected an answer, the connection closed")
+
+    def _write(self, event: Any) -> None:
+        data = self._http.send(event)
+        if data:
+            self._writer.write(data)
+
+
+def _target(scope: Scope) -> bytes:
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope["query_string"]
+    return path + b"?" + query if query else path
+
+
+def _headers_for(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The client's headers, without what somebody might have put there in our name."""
+    headers = [
+        (name, value) for name, value in scope["headers"] if name not in (*OURS, *HOP_BY_HOP)
+    ]
+    if scope["client"] is not None:
+        host, port = scope["client"]
+        headers.append((CLIENT_HEADER, f"{host} {port}".encode("latin-1")))
+    headers.append((SCHEME_HEADER, scope["scheme"].encode("latin-1")))
+    return headers
+
+
+async def _send_unavailable(send: Send) -> None:
+    error = {"error": {"code": "gateway_unavailable", "message": UNAVAILABLE}}
+    body = json.dumps(error).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"retry-after", b"1"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,123 @@
+"""Which gateway answers: whoever accepts a connection passes on what another one must answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import h11
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.gateway_http import fetch, forward
+from server.gateway_messages import GatewayState, ServerState
+from server.gateway_metrics import merge
+
+SESSION_PATH = re.compile(r"/v1/sessions/[^/]*-(\d{1,4})(?:/.*)?")
+BEGINNINGS = ("/v1/sessions",)
+METRICS_TIMEOUT_S = 1.0
+
+
+def session_suffix(gateway: int) -> str:
+    """What the ids of a gateway's sessions end with."""
+    return f"-{gateway}"
+
+
+def gateway_socket(folder: Path, gateway: int) -> Path:
+    """Where a gateway answers the others."""
+    return folder / f"gateway-{gateway}.sock"
+
+
+def gateway_of(path: str) -> int | None:
+    """The gateway that holds the session of a request's path; None where it names none."""
+    found = SESSION_PATH.fullmatch(path)
+    return int(found[1]) if found else None
+
+
+def least_loaded(gateways: tuple[GatewayState, ...], coming: Counter[int], own: int) -> int:
+    """The gateway for the next call: the fewest calls, of equals the one that was asked.
+
+    Args:
+        coming: calls on their way to each, which its state does not show yet.
+    """
+    up = [gateway for gateway in gateways if gateway.up]
+    if not up:
+        return own
+    return min(
+        up, key=lambda gateway: (gateway.sessions + coming[gateway.index], gateway.index != own)
+    ).index
+
+
+class GatewayRouter:
+    """Answers what is this gateway's own and everybody's, and passes the rest on.
+
+    Args:
+        app: this gateway's application.
+        own: its index.
+        folder: where the gateways' sockets are.
+        state: the whole server, as last told.
+        metrics: this gateway's own, as Prometheus reads them.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        own: int,
+        folder: Path,
+        state: Callable[[], ServerState],
+        metrics: Callable[[], bytes],
+    ) -> None:
+        self._app = app
+        self._own = own
+        self._folder = folder
+        self._state = state
+        self._metrics = metrics
+        self._coming: Counter[int] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path, method = scope["path"], scope["method"]
+        if path == "/metrics" and method == "GET":
+            await (await self._merged_metrics())(scope, receive, send)
+        elif path in BEGINNINGS and method == "POST":
+            chosen = least_loaded(self._state().gateways, self._coming, self._own)
+            self._coming[chosen] += 1
+            try:
+                await self._answer_by(chosen, scope, receive, send)
+            finally:
+                self._coming[chosen] -= 1
+        else:
+            await self._answer_by(gateway_of(path), scope, receive, send)
+
+    async def _answer_by(
+        self, gateway: int | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        known = {other.index for other in self._state().gateways} - {self._own}
+        if gateway in known:
+            await forward(gateway_socket(self._folder, gateway), scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _merged_metrics(self) -> Response:
+        """The metrics of all gateways that answer in time."""
+        gateways = self._state().gateways
+        others = [other.index for other in gateways if other.up and other.index != self._own]
+        texts = await asyncio.gather(*(self._metrics_of(other) for other in others))
+        found = {self._own: self._metrics()}
+        found |= {
+            other: text for other, text in zip(others, texts, strict=True) if text is not None
+        }
+        return Response(
+            merge(found, gateways), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    async def _metrics_of(self, gateway: int) -> bytes | None:
+        try:
+            return await fetch(gateway_socket(self._folder, gateway), "/metrics", METRICS_TIMEOUT_S)
+        except (OSError, TimeoutError, h11.RemoteProtocolError):
+            return None

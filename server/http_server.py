@@ -1,0 +1,65 @@
+"""uvicorn as this server runs it, for one gateway and for several."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from server.config import Settings
+
+KEEP_ALIVE_S = 5
+CLOSE_REQUESTS_S = 5
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn raises them again when it is done, in the midst of our end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def http_server(app: ASGIApp, settings: Settings, uds: Path | None = None) -> uvicorn.Server:
+    """What answers requests to an application.
+
+    Args:
+        uds: answer on this Unix socket, which only processes of this server reach, and believe no
+            header about who asks; None: on sockets that `serve` is given.
+    """
+    config = uvicorn.Config(
+        app,
+        uds=None if uds is None else str(uds),
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=uds is None,
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=CLOSE_REQUESTS_S,
+    )
+    return _Server(config)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # absent on Windows
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def until_hurried(work: Coroutine[Any, Any, None], hurrying: asyncio.Event) -> None:
+    """Does the work, or as much of it as is done when a signal says to hurry."""
+    working = asyncio.create_task(work)
+    hurry = asyncio.create_task(hurrying.wait())
+    await asyncio.wait({working, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (working, hurry):
+        task.cancel()
+    await asyncio.gather(working, hurry, return_exceptions=True)
