@@ -97,8 +97,9 @@ class GatewayRouter:
     async def _answer_by(
         self, gateway: int | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        known = {other.index for other in self._state().gateways} - {self._own}
-        if gateway in known:
+        # A gateway that is being replaced has lost its calls: nobody knows them, and 404 is right.
+        others = {other.index for other in self._state().gateways if other.up} - {self._own}
+        if gateway in others:
             await forward(gateway_socket(self._folder, gateway), scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -1,0 +1,164 @@
+"""Two gateways behind one port, over one engine: real processes, real calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from benchmarks.caller import Caller, Camera, Microphone
+from server.config import Settings
+from server.gateway_router import gateway_of
+from server.serving import address_of, bind
+from server.supervisor import Supervisor
+
+Scenario = Callable[[httpx.AsyncClient, Supervisor], Awaitable[None]]
+FRAME_TICKS = 3600
+
+
+def _run(scenario: Scenario, **settings: Any) -> None:
+    async def main() -> None:
+        defaults: dict[str, Any] = {
+            "backend": "passthrough",
+            "gateways": 2,
+            "max_sessions": 3,
+            "log_level": "warning",
+        }
+        sock = bind("127.0.0.1", 0)
+        supervisor = Supervisor(Settings(**{**defaults, **settings}), sock)
+        try:
+            await supervisor.start()
+            # A connection for each request: any gateway may take it, and one may be killed.
+            alone = httpx.Limits(max_keepalive_connections=0)
+            address = address_of(sock)
+            async with httpx.AsyncClient(base_url=address, timeout=20, limits=alone) as client:
+                await scenario(client, supervisor)
+            await supervisor.drain(0)
+        finally:
+            sock.close()
+            await supervisor.stop()
+
+    asyncio.run(main())
+
+
+def _caller() -> Caller:
+    picture = np.full((240 * 3 // 2, 320), 128, np.uint8)
+    noise = np.random.default_rng(0).standard_normal(60 * 48_000)
+    return Caller("", Microphone((noise * 3000).astype(np.int16)), Camera(lambda _: picture))
+
+
+async def _call(client: httpx.AsyncClient) -> Caller:
+    caller = _caller()
+    await caller.call(client, mode="live")
+    await caller.until(lambda got: len(got.video) > 10, 30)
+    return caller
+
+
+async def _until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 30) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def _sessions(client: httpx.AsyncClient) -> dict[str, Any]:
+    sessions: dict[str, Any] = (await client.get("/v1/status")).json()["sessions"]
+    return sessions
+
+
+def _blocks(pid: int) -> list[Path]:
+    return list(Path("/dev/shm").glob(f"lipwire-{pid}-*"))
+
+
+def test_a_gateways_death_costs_its_own_call_a_reconnect_and_no_more() -> None:
+    async def scenario(client: httpx.AsyncClient, supervisor: Supervisor) -> None:
+        callers = [await _call(client) for _ in range(2)]
+        holders = [gateway_of(caller.location) for caller in callers]
+        assert sorted(holders, key=str) == [0, 1], "calls are spread"
+        lost, kept = callers
+        lost_at = holders[0]
+        assert lost_at is not None
+        pid = supervisor.gateway_pids[lost_at]
+        assert pid is not None and _blocks(pid)
+        os.kill(pid, signal.SIGKILL)
+        seen = len(kept.received.video)
+
+        async def replaced() -> bool:
+            told = await _sessions(client)
+            given_back = told["gateways"][lost_at]["restarts"] == 1 and told["active"] == 1
+            return given_back and not _blocks(pid)
+
+        await _until(replaced)
+        again = await _call(client)
+        assert (await client.delete(lost.location)).status_code == 404
+        await kept.until(lambda got: len(got.video) > seen + 50, 30)
+        pts = [pts for _, pts, *_ in kept.received.video[seen:]]
+        assert {later - earlier for earlier, later in pairwise(pts)} == {FRAME_TICKS}
+        status = (await client.get("/v1/status")).json()
+        assert status["engine"]["restarts"] == 0 and status["sessions"]["active"] == 2
+        metrics = (await client.get("/metrics")).text
+        assert f'lipwire_gateway_restarts{{gateway="{lost_at}"}} 1.0' in metrics
+        for caller in (kept, again):
+            assert (await client.delete(caller.location)).status_code == 204
+        for caller in (lost, kept, again):
+            await caller.close()
+
+    _run(scenario)
+
+
+def test_one_admission_for_all_gateways_and_any_of_them_ends_any_call() -> None:
+    async def scenario(client: httpx.AsyncClient, supervisor: Supervisor) -> None:
+        callers = [_caller() for _ in range(3)]
+        for caller in callers[:2]:
+            await caller.call(client, mode="live")
+        offer = await callers[2].offer()
+        headers = {"content-type": "application/sdp"}
+        refused = [
+            await client.post("/v1/sessions?mode=live", content=offer, headers=headers)
+            for _ in range(4)  # whichever gateway accepts the connection
+        ]
+        assert {answer.status_code for answer in refused} == {503}
+        assert {answer.json()["error"]["code"] for answer in refused} == {"server_full"}
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
+        for caller in callers[:2]:
+            assert (await client.delete(caller.location)).status_code == 204
+            assert (await client.delete(caller.location)).status_code == 404
+        assert (await _sessions(client))["active"] == 0
+        for path in ("none", "a-0", "a-1", "a-7"):
+            answer = await client.delete(f"/v1/sessions/{path}")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_session")
+        large = "v=0\r\n" + "a=x\r\n" * 20_000
+        for _ in range(3):
+            answer = await client.post("/v1/sessions?mode=live", content=large, headers=headers)
+            assert answer.status_code == 413
+        assert (await client.get("/readyz")).status_code == 200
+        taken = await client.post("/v1/sessions?mode=live", content=offer, headers=headers)
+        assert taken.status_code == 201
+        for caller in callers:
+            await caller.close()
+
+    _run(scenario, max_sessions=2)
+
+
+@pytest.mark.slow
+def test_a_gateway_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.supervisor.SILENT_S", 3.0)
+
+    async def scenario(client: httpx.AsyncClient, supervisor: Supervisor) -> None:
+        pid = supervisor.gateway_pids[1]
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+
+        async def replaced() -> bool:
+            return supervisor.gateway_pids[1] not in (pid, None)
+
+        await _until(replaced)
+
+    _run(scenario)
