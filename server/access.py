@@ -28,7 +28,9 @@ def needed_scope(method: str, path: str) -> TokenScope | None:
         return "metrics"
     if not path.startswith("/v1/"):
         return None  # the page, and what tells whether the server lives
-    if path.startswith("/v1/avatars") and method in CHANGING:
+    if path.startswith("/v1/avatars/jobs/") or (
+        path.startswith("/v1/avatars") and method in CHANGING
+    ):
         return "avatars:write"
     return "call"
 

@@ -22,7 +22,9 @@ from engine.errors import AvatarError, LipwireError
 from server import aiortc_overrides
 from server.access import add_access, add_ticket_route, open_tokens
 from server.admission import ServerFull
-from server.auth import Tokens
+from server.auth import Grant, Tokens
+from server.avatar_routes import add_upload_routes
+from server.avatar_uploads import AvatarUploads, UploadRefused, limits_for
 from server.avatars import AvatarInfo, AvatarLibrary
 from server.client_limits import ClientLimited, client_of
 from server.config import CLIENT_WEB, Settings
@@ -87,6 +89,11 @@ class Gateway:
         )
         self._counting: asyncio.Task[None] | None = None
         self._posters: dict[str, bytes] = {}
+        self.uploads = AvatarUploads(
+            settings.uploads_path,
+            self.library,
+            limits_for(settings.max_upload_mb << 20, settings.max_width, settings.max_height),
+        )
         self.metrics.watch_engine(
             lambda: self.host.restarts, lambda: self.host.busy, lambda: self.host.rss_bytes
         )
@@ -113,6 +120,7 @@ class Gateway:
         if self._counting is not None:
             self._counting.cancel()
             await asyncio.gather(self._counting, return_exceptions=True)
+        await self.uploads.close()
         await self.sessions.close()
         await self.host.stop()
         gc.unfreeze()
@@ -134,6 +142,10 @@ class Gateway:
             self._posters[name] = await asyncio.to_thread(self.library.poster, name)
         return self._posters[name]
 
+    def forget_poster(self, name: str) -> None:
+        """Another avatar of that name may come."""
+        self._posters.pop(name, None)
+
 
 def create_app(gateway: Gateway) -> FastAPI:
     """The application over a gateway, which the caller starts and stops."""
@@ -143,6 +155,9 @@ def create_app(gateway: Gateway) -> FastAPI:
     _add_session_routes(app, gateway)
     _add_avatar_routes(app, gateway)
     _add_status_routes(app, gateway)
+    if gateway.settings.max_upload_mb:
+        max_bytes = gateway.settings.max_upload_mb << 20
+        add_upload_routes(app, gateway.uploads, max_bytes, gateway.forget_poster)
     add_ticket_route(app, gateway.tokens)
     add_access(app, gateway.tokens, gateway.settings.allowed_origins)
     if CLIENT_WEB.is_dir():
@@ -191,10 +206,14 @@ def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
 
 def _add_avatar_routes(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/v1/avatars")
-    async def list_avatars() -> dict[str, Any]:
+    async def list_avatars(request: Request) -> dict[str, Any]:
         """The avatars that a call may name."""
         avatars = await asyncio.to_thread(gateway.library.infos)
-        return {"avatars": [_describe(info, gateway.tokens) for info in avatars]}
+        own = gateway.uploads.is_own
+        described = [_describe(info, gateway.tokens) | {"own": own(info.name)} for info in avatars]
+        grant: Grant = request.state.grant
+        uploads = gateway.settings.max_upload_mb > 0 and grant.allows("avatars:write")
+        return {"avatars": described, "uploads": uploads}
 
     @app.get("/v1/avatars/{name}/poster.jpg")
     async def avatar_poster(name: str) -> Response:
@@ -255,7 +274,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(LipwireError)
     async def on_lipwire_error(request: Request, error: LipwireError) -> Response:
         match error:
-            case BadRequest() | OfferRefused():
+            case BadRequest() | OfferRefused() | UploadRefused():
                 return _error(error.status, error.code, str(error))
             case ServerFull():
                 retry = {"Retry-After": str(error.retry_after_s)}

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         plans_dir: where; None: `lipwire/plans` in the user's cache folder (XDG).
         max_plans_mb: of all that is kept; the least recently used goes first.
         avatar_dirs: folders of avatars, searched before the bundled ones.
+        uploads_dir: where uploaded avatars are kept; None: `lipwire/avatars` in the user's data
+            folder (XDG).
+        max_upload_mb: of an uploaded file; 0 takes none.
         max_width, max_height: of a camera's picture in live mode; larger ones
             are made smaller.
         playout_delay_ms: delay to begin with; None: from the engine's own figures.
@@ -104,6 +107,8 @@ class Settings(BaseSettings):
     plans_dir: Path | None = None
     max_plans_mb: int = Field(default=DEFAULT_MAX_BYTES >> 20, ge=0)
     avatar_dirs: Annotated[tuple[Path, ...], NoDecode] = ()
+    uploads_dir: Path | None = None
+    max_upload_mb: int = Field(default=64, ge=0, le=1024)
     max_width: int = Field(default=1280, ge=64, le=1920)
     max_height: int = Field(default=720, ge=64, le=1920)
     playout_delay_ms: int | None = Field(default=None, ge=0, le=2000)
@@ -136,7 +141,15 @@ class Settings(BaseSettings):
     @property
     def avatar_path(self) -> tuple[Path, ...]:
         """All folders of avatars, in the order of search."""
-        return (*self.avatar_dirs, BUNDLED_AVATARS)
+        return (*self.avatar_dirs, BUNDLED_AVATARS, self.uploads_path)
+
+    @property
+    def uploads_path(self) -> Path:
+        """The folder of uploaded avatars."""
+        if self.uploads_dir is not None:
+            return self.uploads_dir.expanduser()
+        data = os.environ.get("XDG_DATA_HOME")
+        return (Path(data) if data else Path.home() / ".local" / "share") / "lipwire" / "avatars"
 
     @property
     def needs_tokens(self) -> bool:

@@ -147,15 +147,18 @@ class StreamsCore:
         return results
 
     def _avatar(self, name: str) -> PreparedAvatar:
-        prepared = self._prepared.get(name)
+        folder = self._library.get(name).folder
+        # An uploaded avatar may be another one of the same name.
+        key = f"{name} {(folder / 'avatar.json').stat().st_mtime_ns}"
+        prepared = self._prepared.get(key)
         if prepared is None:
             began = time.monotonic()
-            prepared = prepare_avatar(load_avatar(self._library.get(name).folder), self._backend)
+            prepared = prepare_avatar(load_avatar(folder), self._backend)
             took_ms = (time.monotonic() - began) * 1000
             logger.info("engine: avatar %s prepared in %.0f ms", name, took_ms)
             if len(self._prepared) >= PREPARED_AVATARS:
                 self._prepared.pop(next(iter(self._prepared)))
-            self._prepared[name] = prepared
+            self._prepared[key] = prepared
         return prepared
 
     def _hop_costs(self, hop_ms: float) -> tuple[HopCost, ...]:

@@ -52,12 +52,17 @@ class VideoFile:
 
     Frame i is the picture that the file shows nearest to i / 25 seconds after its first one.
 
+    Args:
+        demuxer: read the file as this format and open nothing but it, whatever it says inside;
+            None: let ffmpeg find out, for files of the user's own.
+
     Raises:
         MediaError: the file is absent, unreadable or without video.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, demuxer: str | None = None) -> None:
         self.path = path
+        self._demuxer = demuxer
         first = next(self._decode(0.0), None)
         if first is None:
             raise MediaError(f"{path}: expected a video with pictures, found none")
@@ -114,7 +119,8 @@ class VideoFile:
 
     def _opened(self) -> av.container.InputContainer:
         try:
-            return av.open(str(self.path))
+            options = {} if self._demuxer is None else {"protocol_whitelist": "file"}
+            return av.open(str(self.path), format=self._demuxer, options=options)
         except (av.FFmpegError, OSError) as error:
             raise MediaError(f"{self.path}: expected a video, {_reason(error)}") from error
 

@@ -45,6 +45,7 @@ def bearer(*scopes: str, ttl_s: int = 60) -> dict[str, str]:
         ("GET", "/v1/status", "call"),
         ("POST", "/v1/tickets", "call"),
         ("POST", "/v1/avatars", "avatars:write"),
+        ("GET", "/v1/avatars/jobs/abc", "avatars:write"),
         ("DELETE", "/v1/avatars/ada", "avatars:write"),
         ("GET", "/metrics", "metrics"),
     ],

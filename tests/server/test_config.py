@@ -37,9 +37,11 @@ def test_command_line_stands_over_environment_over_file_over_default(
 
 def test_folders_of_avatars_stand_before_the_bundled_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIPWIRE_AVATAR_DIRS", "/one:/two")
-    assert load_settings().avatar_path == (Path("/one"), Path("/two"), BUNDLED_AVATARS)
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    uploads = Path("/data/lipwire/avatars")
+    assert load_settings().avatar_path == (Path("/one"), Path("/two"), BUNDLED_AVATARS, uploads)
     given = load_settings(avatar_dirs=[Path("/three")])
-    assert given.avatar_path == (Path("/three"), BUNDLED_AVATARS)
+    assert given.avatar_path == (Path("/three"), BUNDLED_AVATARS, uploads)
 
 
 @pytest.mark.parametrize(
