@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import onnx
 import torch
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from torch import Tensor, nn
 
 from engine.errors import ModelError
@@ -29,17 +29,12 @@ from export.networks import TORCH_DTYPES, Network, empty_network
 from export.norms import keep_norms_in_f32
 from export.request import BATCH_AXIS, ExportRequest, TensorSpec
 from export.retype import bf16_to_f16
-from export.shared_weights import StoredTensor, stored_tensors
+from export.shared_weights import StoredTensor, bind, stored_tensors
 from export.targets import Report, silent
 
 OPSETS = {"f32": 20, "f16": 20, "bf16": 22}
 IR_VERSION = 10
-TENSOR_TYPES = {
-    "F16": TensorProto.FLOAT16,
-    "BF16": TensorProto.BFLOAT16,
-    "F32": TensorProto.FLOAT,
-}
-_ONNX_TYPES: dict[int, torch.dtype] = {
+_DTYPES: dict[int, torch.dtype] = {
     TensorProto.FLOAT: torch.float32,
     TensorProto.FLOAT16: torch.float16,
     TensorProto.BFLOAT16: torch.bfloat16,
@@ -91,12 +86,19 @@ def write_graph(request: ExportRequest, folder: Path, report: Report = silent) -
     model.ir_version = IR_VERSION
     weights = _weights_of(model, network)
     copied = _copy_constants(weights, network, constants, request, report)
-    _bind(model, weights, copied, constants.name)
+    casts: list[NodeProto] = []
+    for name, onnx_type in weights.items():
+        constant = bind(casts, name, onnx_type, copied[name], constants.name)
+        model.graph.initializer.append(constant)
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     _state_shapes(model, network)
     graph_path.write_bytes(model.SerializeToString())
     onnx.checker.check_model(str(graph_path))
-    nodes = len(model.graph.node)
-    return ComponentGraph(request, graph_path, constants, network.inputs, network.outputs, nodes)
+    return ComponentGraph(
+        request, graph_path, constants, network.inputs, network.outputs, len(nodes)
+    )
 
 
 def _traced(network: Network, request: ExportRequest) -> ModelProto:
@@ -189,7 +191,7 @@ def _copy_constants(
 def _stored_as(onnx_type: int, stored: str) -> torch.dtype:
     if onnx_type == TensorProto.FLOAT and stored in _NARROW:
         return _NARROW[stored]
-    return _ONNX_TYPES[onnx_type]
+    return _DTYPES[onnx_type]
 
 
 def _state_shapes(model: ModelProto, network: Network) -> None:
@@ -198,28 +200,3 @@ def _state_shapes(model: ModelProto, network: Network) -> None:
     for item in (*model.graph.input, *model.graph.output):
         kind = item.type.tensor_type.elem_type
         item.CopyFrom(helper.make_tensor_value_info(item.name, kind, specs[item.name].shape))
-
-
-def _bind(
-    model: ModelProto, weights: dict[str, int], copied: dict[str, StoredTensor], file: str
-) -> None:
-    """Makes every weight a range of the constants' file, widened where it is stored narrower."""
-    casts = []
-    for name, onnx_type in weights.items():
-        place = copied[name]
-        stored_type = TENSOR_TYPES[place.dtype]
-        narrow = stored_type != onnx_type
-        tensor = TensorProto(
-            name=f"{name}/stored" if narrow else name,
-            data_type=stored_type,
-            dims=place.shape,
-            data_location=TensorProto.EXTERNAL,
-        )
-        for key, value in (("location", file), ("offset", place.offset), ("length", place.length)):
-            tensor.external_data.add(key=key, value=str(value))
-        model.graph.initializer.append(tensor)
-        if narrow:
-            casts.append(helper.make_node("Cast", [tensor.name], [name], to=onnx_type))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)

@@ -31,6 +31,7 @@ from engine.spec import ModelSpec
 # order differ by about 1e-6 a layer.
 TOLERANCE = 1e-4
 PARITY_FILE = "parity.json"
+_AS_IT_IS = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,15 @@ def hop_inputs(spec: ModelSpec, unet: UNet3DConditionModel, hop: int, batch: int
 
 
 class ReferenceGraph:
-    """An ONNX file in onnxruntime, one thread, fp32, shapes left free."""
+    """An ONNX file in onnxruntime, one thread, shapes left free."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, as_it_is: bool = False) -> None:
         """Opens the file.
+
+        Args:
+            as_it_is: without onnxruntime's optimisations. Then it is the graph that is checked,
+                and neither folded nor packed copies of the weights are made: they stay in
+                their file.
 
         Raises:
             ModelError: onnxruntime refuses the graph.
@@ -96,6 +102,10 @@ class ReferenceGraph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors only
+        if as_it_is:
+            options.graph_optimization_level = _AS_IT_IS
+            options.enable_cpu_mem_arena = False
+            options.add_session_config_entry("session.disable_prepacking", "1")
         self._path = path
         try:
             self._session = onnxruntime.InferenceSession(

@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from engine.errors import ModelError
 
@@ -21,7 +21,7 @@ from engine.errors import ModelError
 # only if the exporter folded or transposed a copy of it.
 MAX_INLINE_BYTES = 65_536
 
-_ONNX_TYPES = {
+ONNX_TYPES = {
     "F16": TensorProto.FLOAT16,
     "BF16": TensorProto.BFLOAT16,
     "F32": TensorProto.FLOAT,
@@ -70,6 +70,30 @@ def stored_tensors(path: Path) -> dict[str, StoredTensor]:
     }
 
 
+def bind(
+    casts: list[NodeProto], name: str, onnx_type: int, place: StoredTensor, file: str
+) -> TensorProto:
+    """A weight as a range of a file, to be an initializer.
+
+    Args:
+        casts: gets a Cast to `name` where the weight is stored in another type than `onnx_type`.
+        file: its name, in the graph's own folder.
+    """
+    stored_type = ONNX_TYPES[place.dtype]
+    narrow = stored_type != onnx_type
+    tensor = TensorProto(
+        name=f"{name}/stored" if narrow else name,
+        data_type=stored_type,
+        dims=place.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    for key, value in (("location", file), ("offset", place.offset), ("length", place.length)):
+        tensor.external_data.add(key=key, value=str(value))
+    if narrow:
+        casts.append(helper.make_node("Cast", [tensor.name], [name], to=onnx_type))
+    return tensor
+
+
 def point_into(graph: ModelProto, weights: Path, prefix: str = "") -> int:
     """Replaces the weights that a graph holds by ranges of a .safetensors file.
 
@@ -86,7 +110,9 @@ def point_into(graph: ModelProto, weights: Path, prefix: str = "") -> int:
             or something as large as a weight stayed inside.
     """
     stored = stored_tensors(weights)
-    kept, casts, shared_bytes = [], [], 0
+    kept: list[TensorProto] = []
+    casts: list[NodeProto] = []
+    shared_bytes = 0
     for initializer in graph.graph.initializer:
         place = stored.get(initializer.name.removeprefix(prefix))
         if place is None:
@@ -97,31 +123,13 @@ def point_into(graph: ModelProto, weights: Path, prefix: str = "") -> int:
                 )
             kept.append(initializer)
             continue
-        if place.shape != tuple(initializer.dims) or place.dtype not in _ONNX_TYPES:
+        if place.shape != tuple(initializer.dims) or place.dtype not in ONNX_TYPES:
             raise ModelError(
                 f"{weights.name}: expected {initializer.name} as a float of shape "
                 f"{tuple(initializer.dims)}, found {place.dtype} {place.shape}"
             )
-        data_type = _ONNX_TYPES[place.dtype]
-        narrow = data_type != TensorProto.FLOAT
-        tensor = TensorProto(
-            name=f"{initializer.name}/stored" if narrow else initializer.name,
-            data_type=data_type,
-            dims=initializer.dims,
-            data_location=TensorProto.EXTERNAL,
-        )
-        for key, value in (
-            ("location", weights.name),
-            ("offset", str(place.offset)),
-            ("length", str(place.length)),
-        ):
-            tensor.external_data.add(key=key, value=value)
-        kept.append(tensor)
+        kept.append(bind(casts, initializer.name, TensorProto.FLOAT, place, weights.name))
         shared_bytes += place.length
-        if narrow:
-            casts.append(
-                helper.make_node("Cast", [tensor.name], [initializer.name], to=TensorProto.FLOAT)
-            )
     nodes = [*casts, *graph.graph.node]
     del graph.graph.initializer[:], graph.graph.node[:]
     graph.graph.initializer.extend(kept)
