@@ -82,6 +82,8 @@ export function refusal(status, body, retryAfter) {
     // A proxy in between answers in HTML; the status has to do.
   }
   let message = error.message ? sentence(error.message) : `The server answered ${status}.`;
+  // Which header is missing is no news for people.
+  if (error.code === "no_token") message = "This server asks for a token.";
   if (status === 401) message += ` ${whatToDoAboutTheToken()}`;
   const retryAfterS = Number.parseInt(retryAfter ?? "", 10);
   return new ServerError(message, {
