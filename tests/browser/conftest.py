@@ -112,7 +112,13 @@ def backend() -> str:
 
 
 @pytest.fixture(scope="module")
-def server(scratch: Path, backend: str) -> Iterator[Server]:
+def settings() -> dict[str, str]:
+    """What the server's environment says beyond the defaults."""
+    return {"LIPWIRE_MAX_UPLOAD_MB": "0"}
+
+
+@pytest.fixture(scope="module")
+def server(scratch: Path, backend: str, settings: dict[str, str]) -> Iterator[Server]:
     """`lipwire serve` with the bundled avatars and one place."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -121,7 +127,9 @@ def server(scratch: Path, backend: str) -> Iterator[Server]:
     command += ["--port", str(port), "--max-sessions", "1", "--backend", backend]
     log = scratch / "server.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=output, stderr=output, env=os.environ | settings
+        )
     running = Server(f"http://127.0.0.1:{port}", log, process.pid)
     try:
         wait_until(lambda: _is_ready(running, process), START_LIMIT_S, f"the server, see {log}")
