@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import h11
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CLIENT_HEADER = b"lipwire-client"
 SCHEME_HEADER = b"lipwire-scheme"
+OWN_METRICS = "/gateway/metrics"  # no request of a client is passed on under this path
 OURS = (CLIENT_HEADER, SCHEME_HEADER)
 # Of one connection, not of the request (RFC 9110, 7.6.1).
 HOP_BY_HOP = (b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"proxy-connection")
@@ -27,14 +29,27 @@ READ_BYTES = 65_536
 UNAVAILABLE = "the process that holds this call does not answer, try again in a moment"
 
 
-class FromGateway:
-    """An application on the socket where only gateways ask, for their clients."""
+def gateway_socket(folder: Path, gateway: int) -> Path:
+    """Where a gateway answers the others."""
+    return folder / f"gateway-{gateway}.sock"
 
-    def __init__(self, app: ASGIApp) -> None:
+
+class FromGateway:
+    """An application on the socket where only gateways ask: for their clients, and for metrics.
+
+    Args:
+        metrics: this gateway's own, as Prometheus reads them.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Callable[[], bytes]) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            if scope["path"] == OWN_METRICS:
+                await Response(self._metrics(), media_type="text/plain")(scope, receive, send)
+                return
             told = {name: value.decode("latin-1") for name, value in scope["headers"]}
             client, scheme = told.get(CLIENT_HEADER, ""), told.get(SCHEME_HEADER, "http")
             host, _, port = client.rpartition(" ")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
+import h11
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from server.gateway_messages import GatewayState
+from server.gateway_http import OWN_METRICS, fetch, gateway_socket
+from server.gateway_messages import GatewayState, ServerState
 
 LABEL = "gateway"
+ANSWER_TIMEOUT_S = 1.0
 # The same for all: one engine, one admission.
 SERVER_WIDE = ("lipwire_engine_", "lipwire_sessions_limit")
 
@@ -27,6 +32,47 @@ def merge(texts: Mapping[int, bytes], gateways: Sequence[GatewayState]) -> bytes
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Merged(texts, gateways))
     return generate_latest(registry)
+
+
+class ServerMetrics:
+    """The page of metrics of the whole server, made by one gateway.
+
+    Args:
+        own: its index.
+        folder: where the gateways' sockets are.
+        state: the whole server, as last told.
+        metrics: its own page.
+    """
+
+    def __init__(
+        self,
+        own: int,
+        folder: Path,
+        state: Callable[[], ServerState],
+        metrics: Callable[[], bytes],
+    ) -> None:
+        self._own = own
+        self._folder = folder
+        self._state = state
+        self._metrics = metrics
+
+    async def __call__(self) -> bytes:
+        """The metrics of all gateways that answer in time."""
+        gateways = self._state().gateways
+        others = [other.index for other in gateways if other.up and other.index != self._own]
+        texts = await asyncio.gather(*(self._metrics_of(other) for other in others))
+        found = {self._own: self._metrics()}
+        found |= {
+            other: text for other, text in zip(others, texts, strict=True) if text is not None
+        }
+        return merge(found, gateways)
+
+    async def _metrics_of(self, gateway: int) -> bytes | None:
+        socket = gateway_socket(self._folder, gateway)
+        try:
+            return await fetch(socket, OWN_METRICS, ANSWER_TIMEOUT_S)
+        except (OSError, TimeoutError, h11.RemoteProtocolError):
+            return None
 
 
 class _Merged(Collector):

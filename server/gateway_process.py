@@ -14,7 +14,7 @@ from server.app import Gateway, create_app
 from server.config import Settings
 from server.engine_client import EngineClient
 from server.engine_messages import EngineSettings
-from server.gateway_http import FromGateway
+from server.gateway_http import FromGateway, gateway_socket
 from server.gateway_messages import (
     Alive,
     Drain,
@@ -22,7 +22,8 @@ from server.gateway_messages import (
     GatewayReady,
     ToGateway,
 )
-from server.gateway_router import GatewayRouter, gateway_socket, session_suffix
+from server.gateway_metrics import ServerMetrics
+from server.gateway_router import GatewayRouter, session_suffix
 from server.http_server import http_server, new_loop, until_hurried
 from server.link import Link
 from server.logs import configure_logging
@@ -107,13 +108,16 @@ class _Process:
             await asyncio.gather(starting, return_exceptions=True)
             return
         starting.result()
-        app = create_app(gateway)
-        routed = GatewayRouter(
-            app, self._index, self._folder, lambda: self._places.state, gateway.metrics.render
+        gateway.metrics_page = ServerMetrics(
+            self._index, self._folder, lambda: self._places.state, gateway.metrics.render
         )
+        app = create_app(gateway)
+        routed = GatewayRouter(app, self._index, self._folder, lambda: self._places.state)
         public = http_server(routed, self._settings)
         inner = http_server(
-            FromGateway(app), self._settings, uds=gateway_socket(self._folder, self._index)
+            FromGateway(app, gateway.metrics.render),
+            self._settings,
+            uds=gateway_socket(self._folder, self._index),
         )
         answering = [
             asyncio.create_task(public.serve(sockets=[self._sock])),

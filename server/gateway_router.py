@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import h11
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.gateway_http import fetch, forward
+from server.gateway_http import forward, gateway_socket
 from server.gateway_messages import GatewayState, ServerState
-from server.gateway_metrics import merge
 
 SESSION_PATH = re.compile(r"/v1/sessions/[^/]*-(\d{1,4})(?:/.*)?")
 BEGINNINGS = ("/v1/sessions",)
-METRICS_TIMEOUT_S = 1.0
 
 
 def session_suffix(gateway: int) -> str:
     """What the ids of a gateway's sessions end with."""
     return f"-{gateway}"
-
-
-def gateway_socket(folder: Path, gateway: int) -> Path:
-    """Where a gateway answers the others."""
-    return folder / f"gateway-{gateway}.sock"
 
 
 def gateway_of(path: str) -> int | None:
@@ -59,7 +49,6 @@ class GatewayRouter:
         own: its index.
         folder: where the gateways' sockets are.
         state: the whole server, as last told.
-        metrics: this gateway's own, as Prometheus reads them.
     """
 
     def __init__(
@@ -68,13 +57,11 @@ class GatewayRouter:
         own: int,
         folder: Path,
         state: Callable[[], ServerState],
-        metrics: Callable[[], bytes],
     ) -> None:
         self._app = app
         self._own = own
         self._folder = folder
         self._state = state
-        self._metrics = metrics
         self._coming: Counter[int] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,9 +69,7 @@ class GatewayRouter:
             await self._app(scope, receive, send)
             return
         path, method = scope["path"], scope["method"]
-        if path == "/metrics" and method == "GET":
-            await (await self._merged_metrics())(scope, receive, send)
-        elif path in BEGINNINGS and method == "POST":
+        if path in BEGINNINGS and method == "POST":
             chosen = least_loaded(self._state().gateways, self._coming, self._own)
             self._coming[chosen] += 1
             try:
@@ -103,22 +88,3 @@ class GatewayRouter:
             await forward(gateway_socket(self._folder, gateway), scope, receive, send)
         else:
             await self._app(scope, receive, send)
-
-    async def _merged_metrics(self) -> Response:
-        """The metrics of all gateways that answer in time."""
-        gateways = self._state().gateways
-        others = [other.index for other in gateways if other.up and other.index != self._own]
-        texts = await asyncio.gather(*(self._metrics_of(other) for other in others))
-        found = {self._own: self._metrics()}
-        found |= {
-            other: text for other, text in zip(others, texts, strict=True) if text is not None
-        }
-        return Response(
-            merge(found, gateways), media_type="text/plain; version=0.0.4; charset=utf-8"
-        )
-
-    async def _metrics_of(self, gateway: int) -> bytes | None:
-        try:
-            return await fetch(gateway_socket(self._folder, gateway), "/metrics", METRICS_TIMEOUT_S)
-        except (OSError, TimeoutError, h11.RemoteProtocolError):
-            return None

@@ -28,6 +28,7 @@ from server.engine_host import EngineHost
 from server.engine_messages import EngineReady
 from server.engine_settings import engine_settings
 from server.frame_block import remove_blocks_of
+from server.gateway_http import gateway_socket
 from server.gateway_messages import (
     Alive,
     CallCosts,
@@ -44,7 +45,6 @@ from server.gateway_messages import (
     ToSupervisor,
 )
 from server.gateway_process import run_gateway
-from server.gateway_router import gateway_socket
 from server.link import Link
 from server.places import OwnPlaces, usable_cores
 

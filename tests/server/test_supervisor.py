@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks.caller import Caller, Camera, Microphone
+from server.auth import Tokens
 from server.config import Settings
 from server.gateway_router import gateway_of
 from server.serving import address_of, bind
@@ -142,6 +143,9 @@ def test_one_admission_for_all_gateways_and_any_of_them_ends_any_call() -> None:
             answer = await client.post("/v1/sessions?mode=live", content=large, headers=headers)
             assert answer.status_code == 413
         assert (await client.get("/readyz")).status_code == 200
+        page = (await client.get("/metrics")).text
+        assert 'lipwire_sessions{gateway="0"}' in page and 'lipwire_sessions{gateway="1"}' in page
+        assert (await client.get("/gateway/metrics")).status_code == 404, "for gateways only"
         taken = await client.post("/v1/sessions?mode=live", content=offer, headers=headers)
         assert taken.status_code == 201
         for caller in callers:
@@ -165,3 +169,32 @@ def test_a_gateway_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> No
         await _until(replaced)
 
     _run(scenario)
+
+
+def test_tokens_are_asked_for_by_every_gateway_for_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LIPWIRE_TOKEN_SECRET", "s" * 40)
+    token = Tokens(b"s" * 40).issue(["admin"], 60)
+
+    async def scenario(client: httpx.AsyncClient, supervisor: Supervisor) -> None:
+        offer = await (caller := _caller()).offer()
+        headers = {"content-type": "application/sdp"}
+        for _ in range(4):
+            for answer in (
+                await client.get("/metrics"),
+                await client.delete("/v1/sessions/a-1"),
+                await client.post("/v1/sessions?mode=live", content=offer, headers=headers),
+            ):
+                assert answer.status_code == 401
+        headers["authorization"] = f"Bearer {token}"
+        answer = await client.post("/v1/sessions?mode=live", content=offer, headers=headers)
+        assert answer.status_code == 201
+        metrics = await client.get("/metrics", headers=headers)
+        assert 'lipwire_gateway_up{gateway="1"} 1.0' in metrics.text
+        location = answer.headers["location"]
+        assert (await client.delete(location)).status_code == 401
+        assert (await client.delete(location, headers=headers)).status_code == 204
+        await caller.close()
+
+    _run(scenario, auth="on")
