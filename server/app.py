@@ -20,7 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from engine.errors import AvatarError, LipwireError
-from server import aiortc_overrides
+from server import aiortc_overrides, openapi
 from server.access import add_access, add_ticket_route, open_tokens
 from server.admission import ServerFull
 from server.auth import Grant, Tokens
@@ -175,7 +175,13 @@ def create_app(gateway: Gateway) -> FastAPI:
 
 
 def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
-    @app.post("/v1/sessions", status_code=201)
+    @app.post(
+        "/v1/sessions",
+        status_code=201,
+        response_class=Response,
+        responses=openapi.ANSWERED,
+        openapi_extra=openapi.OFFER_BODY,
+    )
     async def begin_session(
         request: Request, mode: str = "avatar", avatar: str | None = None
     ) -> Response:
@@ -192,7 +198,13 @@ def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
         headers = {"Location": f"/v1/sessions/{session}", "Cache-Control": "no-store"}
         return Response(answer, 201, headers, media_type=SDP)
 
-    @app.post("/v1/sessions/{session}/resume", status_code=201)
+    @app.post(
+        "/v1/sessions/{session}/resume",
+        status_code=201,
+        response_class=Response,
+        responses=openapi.RESUMED,
+        openapi_extra=openapi.OFFER_BODY,
+    )
     async def resume_session(
         request: Request, session: str, resume_token: str = Header(max_length=100)
     ) -> Response:
@@ -206,7 +218,7 @@ def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
         headers = {"Location": f"/v1/sessions/{session}", "Cache-Control": "no-store"}
         return Response(answer, 201, headers, media_type=SDP)
 
-    @app.delete("/v1/sessions/{session}", status_code=204)
+    @app.delete("/v1/sessions/{session}", status_code=204, responses=openapi.errors(404))
     async def end_session(session: str) -> Response:
         """Ends a call."""
         await gateway.sessions.end(session)
@@ -224,7 +236,7 @@ def _add_avatar_routes(app: FastAPI, gateway: Gateway) -> None:
         uploads = gateway.settings.max_upload_mb > 0 and grant.allows("avatars:write")
         return {"avatars": described, "uploads": uploads}
 
-    @app.get("/v1/avatars/{name}/poster.jpg")
+    @app.get("/v1/avatars/{name}/poster.jpg", response_class=Response, responses=openapi.POSTER)
     async def avatar_poster(name: str) -> Response:
         """The first picture of an avatar's clip."""
         data = await gateway.poster(name)
@@ -263,7 +275,7 @@ def _add_status_routes(app: FastAPI, gateway: Gateway) -> None:
         """The gateway answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses=openapi.NOT_READY)
     async def readyz(response: Response) -> dict[str, str]:
         """Calls can be taken."""
         state = "draining" if gateway.sessions.draining else gateway.host.state
@@ -271,7 +283,7 @@ def _add_status_routes(app: FastAPI, gateway: Gateway) -> None:
             response.status_code = 503
         return {"status": state}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=Response, responses=openapi.METRICS)
     async def metrics() -> Response:
         """For Prometheus."""
         page = await gateway.metrics_page()

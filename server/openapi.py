@@ -1,0 +1,58 @@
+"""What the OpenAPI document says of requests and answers whose form FastAPI cannot see."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+Responses = dict[int | str, dict[str, Any]]
+
+_TEXT = {"schema": {"type": "string"}}
+_ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+        }
+    },
+}
+
+OFFER_BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/sdp": _TEXT}},
+}
+
+
+def errors(*statuses: int) -> Responses:
+    """Answers of these statuses, all of one form."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/json": {"schema": _ERROR_SCHEMA}},
+        }
+        for status in statuses
+    }
+
+
+def content(status: int, media_type: str, *, binary: bool = False) -> Responses:
+    """An answer that is no JSON."""
+    schema = {"schema": {"type": "string", "format": "binary"}} if binary else _TEXT
+    return {status: {"description": HTTPStatus(status).phrase, "content": {media_type: schema}}}
+
+
+ANSWERED = content(201, "application/sdp") | errors(400, 404, 408, 409, 413, 415, 422, 429, 503)
+RESUMED = content(201, "application/sdp") | errors(400, 404, 408, 413, 415, 422)
+POSTER = content(200, "image/jpeg", binary=True) | errors(404)
+METRICS = content(200, "text/plain")
+NOT_READY: Responses = {
+    503: {
+        "description": "No calls can be taken at the moment",
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "additionalProperties": {"type": "string"}}
+            }
+        },
+    }
+}
