@@ -53,7 +53,7 @@ BENCHES = {
     "engine": "what a hop costs: stages, modes, codecs, batches",
     "quality": "seams, sync, drift and distance by mode, hop and steps",
     "latency": "glass to glass over WebRTC",
-    "load": "calls at once",
+    "load": "calls at once, and what one more does to them",
     "audio_features": "streamed audio features against those of a recording",
 }
 

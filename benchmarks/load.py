@@ -1,0 +1,275 @@
+"""Calls at once: as many as the server admits, and what one more does to them.
+
+    lipwire bench load --out report
+    lipwire bench load --gateways 2 --backend passthrough --seconds 30
+
+A server is started as its user starts it. Calls come one after the other until one is refused;
+then the calls that are there are watched while nobody knocks, while somebody knocks twice a second
+and is refused each time, and after that. All peers are in this process, on the server's machine,
+and cost about as much as a gateway: figures are those of a machine that carries both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from benchmarks.caller import Caller, Microphone
+from benchmarks.latency import Processes, speech_with_clicks, start_server
+from benchmarks.report import BarPlot, Report, Section, Table, cpu_name, here, write_report
+from server import aiortc_overrides
+
+KNOCK_INTERVAL_S = 0.5
+SETTLE_S = 5.0  # after the last call: connecting, first delay
+CONNECT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallFigures:
+    """One call during one phase.
+
+    Attributes:
+        fps: pictures that arrived.
+        longest_gap_ms: between two of them.
+        late_hops: hops that the engine dropped whole.
+        server_latency_p95_ms: as the server says, at the end of the phase.
+    """
+
+    fps: float
+    longest_gap_ms: float
+    late_hops: int
+    server_latency_p95_ms: float | None
+
+
+class Watched:
+    """A call, and what is counted of it."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+
+    def late_hops(self) -> int:
+        return int(self._stats().get("late_hops", 0))
+
+    def figures(self, began: float, ended: float, late_before: int) -> CallFigures:
+        """What happened between two moments of the monotonic clock."""
+        arrivals = [at for at, *_ in self.caller.received.video if began <= at <= ended]
+        gaps = np.diff([began, *arrivals, ended])
+        latency = self._stats().get("server_latency_ms", {})
+        return CallFigures(
+            fps=round(len(arrivals) / (ended - began), 2),
+            longest_gap_ms=round(1000 * float(gaps.max()), 1),
+            late_hops=self.late_hops() - late_before,
+            server_latency_p95_ms=latency.get("p95"),
+        )
+
+    def _stats(self) -> dict[str, Any]:
+        told = [m for m in self.caller.received.messages if m["type"] == "stats"]
+        return told[-1] if told else {}
+
+
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one ramp."""
+    aiortc_overrides.apply()
+    arguments = ["--backend", options.backend, "--model", options.model, "--log-level", "warning"]
+    arguments += ["--gateways", str(options.gateways)]
+    if options.max_sessions is not None:
+        arguments += ["--max-sessions", str(options.max_sessions), "--no-calibration"]
+    load = os.getloadavg()[0]
+    server, address, _ = await start_server(arguments, stock=False)
+    calls: list[Watched] = []
+    try:
+        async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+            avatars = (await client.get("/v1/avatars")).json()["avatars"]
+            query = {"mode": "avatar", "avatar": options.avatar or avatars[0]["name"]}
+            ramp = await _ramp(client, query, calls, options)
+            await asyncio.sleep(SETTLE_S)
+            processes = Processes(server.pid)
+            cpu, began = processes.cpu_s(), time.monotonic()
+            phases = {"before": await _watch(calls, options.seconds)}
+            knocking = asyncio.create_task(_knock(client, query))
+            phases["knocking"] = await _watch(calls, options.seconds)
+            knocking.cancel()
+            knocks = await knocking
+            phases["after"] = await _watch(calls, options.seconds)
+            elapsed = time.monotonic() - began
+            used = {name: value - cpu[name] for name, value in processes.cpu_s().items()}
+            status = (await client.get("/v1/status")).json()
+            for call in calls:
+                await client.delete(call.caller.location)
+                await call.caller.close()
+    finally:
+        server.terminate()
+        await server.wait()
+    return {
+        "machine": {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "load_before": round(load, 1),
+        },
+        "gateways": options.gateways,
+        "calls": len(calls),
+        "refused": ramp,
+        "why": status["sessions"].get("why"),
+        "engine": status["engine"],
+        "spread": [gateway["active"] for gateway in status["sessions"].get("gateways", [])],
+        "phases": {name: [asdict(call) for call in figures] for name, figures in phases.items()},
+        "knocks": knocks,
+        "cpu_percent_of_one_core": {
+            ("supervisor" if options.gateways != 1 else "gateway"): round(
+                100 * used["gateway"] / elapsed, 1
+            ),
+            ("gateways_and_engine" if options.gateways != 1 else "engine"): round(
+                100 * used["engine"] / elapsed, 1
+            ),
+        },
+    }
+
+
+async def _ramp(
+    client: httpx.AsyncClient,
+    query: dict[str, str],
+    calls: list[Watched],
+    options: argparse.Namespace,
+) -> dict[str, Any] | None:
+    """Calls until one is refused; what that one was told, None where `most` came first."""
+    seconds = 4 * options.seconds + SETTLE_S + options.most * CONNECT_S
+    samples, _ = speech_with_clicks(seconds, options.speech)
+    while len(calls) < options.most:
+        caller = Caller("", Microphone(samples))
+        try:
+            await caller.call(client, **query)
+        except httpx.HTTPStatusError as error:
+            await caller.close()
+            return _refusal(error.response)
+        await caller.until(lambda got: bool(got.video), CONNECT_S)
+        calls.append(Watched(caller))
+    return None
+
+
+async def _watch(calls: Sequence[Watched], seconds: float) -> list[CallFigures]:
+    late = [call.late_hops() for call in calls]
+    began = time.monotonic()
+    await asyncio.sleep(seconds)
+    ended = time.monotonic()
+    return [call.figures(began, ended, before) for call, before in zip(calls, late, strict=True)]
+
+
+async def _knock(client: httpx.AsyncClient, query: dict[str, str]) -> dict[str, Any]:
+    """Asks again and again until cancelled; how often, and what was answered."""
+    caller = Caller("", None)
+    offer = await caller.offer()
+    answers: dict[str, int] = {}
+    retry_after_s: set[int] = set()
+    try:
+        while True:
+            response = await client.post(
+                "/v1/sessions",
+                params=query,
+                content=offer,
+                headers={"content-type": "application/sdp"},
+            )
+            told = _refusal(response)
+            key = f"{told['status']} {told['code']}"
+            answers[key] = answers.get(key, 0) + 1
+            retry_after_s.add(told["retry_after_s"])
+            await asyncio.sleep(KNOCK_INTERVAL_S)
+    except asyncio.CancelledError:
+        await caller.close()
+        return {"answers": answers, "retry_after_s": sorted(retry_after_s)}
+
+
+def _refusal(response: httpx.Response) -> dict[str, Any]:
+    """What a refusal says.
+
+    Raises:
+        RuntimeError: the call was taken.
+    """
+    if response.is_success:
+        raise RuntimeError("expected a refusal, the server took one more call")
+    return {
+        "status": response.status_code,
+        "code": response.json()["error"]["code"],
+        "retry_after_s": int(response.headers.get("retry-after", 0)),
+    }
+
+
+def report_of(figures: dict[str, Any], arguments: Sequence[str]) -> Report:
+    """The page of one ramp."""
+    phases = figures["phases"]
+    rows = [
+        (
+            phase, number + 1, call["fps"], call["longest_gap_ms"], call["late_hops"],
+            call["server_latency_p95_ms"],
+        )
+        for phase, calls in phases.items()
+        for number, call in enumerate(calls)
+    ]  # fmt: skip
+    names = [f"call {number + 1}" for number in range(figures["calls"])]
+    bars = BarPlot(
+        "Frames a second, by call",
+        "fps",
+        names,
+        {phase: [call["fps"] for call in calls] for phase, calls in phases.items()},
+    )
+    knocks = [(answer, count) for answer, count in figures["knocks"]["answers"].items()]
+    return Report(
+        "Calls at once",
+        here("lipwire bench load", arguments),
+        [
+            Section(
+                "The calls that were there",
+                "Before somebody knocked, while somebody knocked twice a second, and after.",
+                [
+                    Table(("", "call", "fps", "longest gap ms", "late hops", "p95 ms"), rows),
+                    bars,
+                ],
+            ),
+            Section("The one that knocked", blocks=[Table(("answer", "times"), knocks)]),
+        ],
+        figures["why"] or f"{figures['calls']} calls",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="lipwire bench load",
+        description="Call a server until it refuses, and see what one more does to the others.",
+        epilog="example:\n  lipwire bench load --gateways 2 --seconds 60 --out report",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--gateways", type=int, default=1)
+    parser.add_argument(
+        "--max-sessions", type=int, help="take that many calls, whatever the machine holds"
+    )
+    parser.add_argument("--most", type=int, default=16, help="calls to try at most (16)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each phase (20)")
+    parser.add_argument("--avatar", help="name of the avatar (the first)")
+    parser.add_argument("--speech", type=Path, help="a sound file (syllables of noise)")
+    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--out", type=Path, help="write load.json and load.html here")
+    options = parser.parse_args(given)
+    figures = asyncio.run(measure(options))
+    if options.out is not None:
+        write_report(options.out, "load", figures, report_of(figures, given))
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
