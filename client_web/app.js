@@ -154,7 +154,9 @@ devices.addEventListener("track", ({ detail: { kind, track, lost } }) => {
   if (lost) stage.toast(unplugged(kind, lost));
 });
 devices.addEventListener("gone", ({ detail: { kind, lost, error } }) => {
-  const title = lost ? `The ${kind} was unplugged` : error.title;
+  // Taking the permission back ends a track too; the browser's refusal tells it from a pulled plug.
+  const pulled = lost && error.cause?.name === "NotFoundError";
+  const title = pulled ? `The ${kind} was unplugged` : error.title;
   sources.testing = false;
   call.fail(new SourceError(title, error.message));
 });
@@ -290,7 +292,7 @@ async function showAvatars(choose) {
     try {
       const { avatars, uploads } = await fetchAvatars();
       if (!faces.chosen) stage.clearCard(); // it told why there were none
-      faces.show(avatars, { canAdd: uploads, choose });
+      faces.show(avatars, { canEdit: uploads, choose });
       showAboutServer().catch(() => {}); // nobody misses it
       return;
     } catch (error) {

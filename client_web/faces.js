@@ -48,19 +48,19 @@ export class Faces extends EventTarget {
    * Shows what there is to choose from.
    *
    * @param {Avatar[]} avatars
-   * @param {{canAdd: boolean, choose?: string}} options `choose`: the face to choose, else the one of
-   *   before
+   * @param {{canEdit: boolean, choose?: string}} options `canEdit`: faces can be added, and own ones
+   *   removed; `choose`: the face to choose, else the one of before
    */
-  show(avatars, { canAdd, choose }) {
+  show(avatars, { canEdit, choose }) {
     const wanted = choose ?? (this.chosen || recall("face"));
     const names = [...avatars.map(({ name }) => name), CAMERA];
     const before = this.chosen;
     const chosen = names.includes(wanted) ? wanted : names[0];
     this.#avatars = avatars;
     $("faces").replaceChildren(
-      ...avatars.map((avatar) => this.#avatarTile(avatar, chosen)),
+      ...avatars.map((avatar) => this.#avatarTile(avatar, chosen, canEdit)),
       choiceTile(CAMERA, "Camera", "is-camera", chosen),
-      ...(canAdd ? [addTile()] : []),
+      ...(canEdit ? [addTile()] : []),
     );
     if (chosen !== before) this.#choose(chosen);
   }
@@ -74,9 +74,9 @@ export class Faces extends EventTarget {
     if (file) this.dispatchEvent(new CustomEvent("add", { detail: file }));
   }
 
-  #avatarTile(avatar, chosen) {
+  #avatarTile(avatar, chosen, canEdit) {
     const tile = choiceTile(avatar.name, titleOf(avatar), posterOf(avatar), chosen);
-    if (!avatar.own) return tile;
+    if (!avatar.own || !canEdit) return tile;
     const remove = Object.assign(document.createElement("button"), {
       type: "button",
       className: "remove",
@@ -111,7 +111,7 @@ function addTile() {
   const input = Object.assign(document.createElement("input"), {
     type: "file",
     id: "add-face",
-    accept: "image/*,video/*",
+    accept: "image/jpeg,image/png,image/webp,video/mp4,video/quicktime,video/webm",
   });
   return tileOf(input, "Add…", "is-add");
 }

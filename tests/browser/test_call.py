@@ -18,6 +18,16 @@ from tests.browser.real_server import Server, Speech
 
 pytestmark = pytest.mark.browser
 
+# Keeps what the page says to the server.
+KEEP_MESSAGES = """
+window.sent = [];
+const send = RTCDataChannel.prototype.send;
+RTCDataChannel.prototype.send = function (text) {
+  window.sent.push(text);
+  send.call(this, text);
+};
+"""
+
 
 @pytest.fixture(scope="module")
 def backend() -> str:
@@ -101,6 +111,17 @@ def test_an_interrupt_silences_the_file(open_page: PageOpener, speech: Speech) -
     page.locator("#interrupt").click()
     expect(page.locator("#file-toggle")).to_have_attribute("aria-label", "Play")
     page.evaluate(HEAR, {"loud": False})
+    expect(page.locator("#state")).to_have_text("Live")
+
+
+def test_a_click_a_letter_and_escape_interrupt(open_page: PageOpener) -> None:
+    page = open_page(script=KEEP_MESSAGES)
+    page.keyboard.press("i")  # no call yet: nothing to interrupt
+    start(page)
+    page.locator("#interrupt").click()
+    page.keyboard.press("i")
+    page.keyboard.press("Escape")
+    assert page.evaluate("window.sent") == 3 * ['{"type":"interrupt"}']
     expect(page.locator("#state")).to_have_text("Live")
 
 
