@@ -69,9 +69,13 @@ async def forward(socket: Path, scope: Scope, receive: Receive, send: Send) -> N
         await send(message)
 
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S), _Exchange.open(socket) as exchange:
+        async with asyncio.timeout(None) as limit, _Exchange.open(socket) as exchange:
             exchange.request(scope["method"], _target(scope), _headers_for(scope))
             uploading = asyncio.create_task(exchange.upload(receive))
+            # A body takes as long as its client does: the answer's time begins at its end.
+            uploading.add_done_callback(
+                lambda _: limit.reschedule(asyncio.get_running_loop().time() + ANSWER_TIMEOUT_S)
+            )
             try:
                 await exchange.download(send_on)
             finally:

@@ -27,6 +27,11 @@ def gateway_of(path: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_for_home(method: str, path: str) -> bool:
+    """Whether one gateway answers for all: what changes avatars, so that one is made at a time."""
+    return method not in ("GET", "HEAD") and (path + "/").startswith("/v1/avatars/")
+
+
 def least_loaded(gateways: tuple[GatewayState, ...], coming: Counter[int], own: int) -> int:
     """The gateway for the next call: the fewest calls, of equals the one that was asked.
 
@@ -76,6 +81,9 @@ class GatewayRouter:
                 await self._answer_by(chosen, scope, receive, send)
             finally:
                 self._coming[chosen] -= 1
+        elif is_for_home(method, path):
+            up = [gateway.index for gateway in self._state().gateways if gateway.up]
+            await self._answer_by(min(up, default=self._own), scope, receive, send)
         else:
             await self._answer_by(gateway_of(path), scope, receive, send)
 

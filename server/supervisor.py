@@ -262,6 +262,9 @@ class Supervisor:
 
     def _enter(self, worker: _Worker, asked: EnterPlace) -> None:
         assert worker.link is not None
+        if len(worker.sessions) >= self._most_of_one():  # another one has the room
+            worker.link.send(PlaceRefused(asked.session, 1, self.places.limit))
+            return
         try:
             self.places.admission.enter(asked.session, asked.client)
         except ServerFull as error:
@@ -275,6 +278,11 @@ class Supervisor:
         else:
             worker.sessions.add(asked.session)
             worker.link.send(PlaceGiven(asked.session))
+
+    def _most_of_one(self) -> float:
+        """Calls that one gateway holds: beyond them it fails by a cliff, whatever others hold."""
+        capacity = self.places.capacity
+        return math.inf if capacity is None else capacity.gateways / len(self._workers)
 
     def _set_capacity(self) -> None:
         """The dearest gateway decides: calls go to any of them."""

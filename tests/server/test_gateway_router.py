@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from server.gateway_messages import GatewayState
-from server.gateway_router import gateway_of, least_loaded, session_suffix
+from server.gateway_router import gateway_of, is_for_home, least_loaded, session_suffix
 
 
 def _gateways(*sessions: int, down: tuple[int, ...] = ()) -> tuple[GatewayState, ...]:
@@ -36,6 +36,23 @@ def test_a_sessions_id_says_which_gateway_holds_it(path: str, gateway: int | Non
 
 def test_an_id_that_a_gateway_gives_leads_back_to_it() -> None:
     assert gateway_of(f"/v1/sessions/{'f' * 32}{session_suffix(5)}") == 5
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "home"),
+    [
+        ("POST", "/v1/avatars", True),
+        ("DELETE", "/v1/avatars/eve", True),
+        ("GET", "/v1/avatars/jobs/1a", False),
+        ("GET", "/v1/avatars", False),
+        ("GET", "/v1/avatars/eve/poster.jpg", False),
+        ("POST", "/v1/tickets", False),
+    ],
+)
+def test_one_gateway_makes_the_avatars_that_are_uploaded(
+    method: str, path: str, home: bool
+) -> None:
+    assert is_for_home(method, path) == home
 
 
 def test_the_next_call_goes_to_the_gateway_with_the_fewest() -> None:
