@@ -25,13 +25,16 @@ from server.logs import SessionLog
 from server.protocol import (
     CHANNEL,
     EndMessage,
+    ErrorMessage,
+    InterruptedMessage,
     InterruptMessage,
     PingMessage,
+    PongMessage,
     ProtocolError,
-    decode_message,
-    encode_error,
-    encode_interrupted,
-    encode_pong,
+    ServerMessage,
+    StartMessage,
+    decode_client,
+    encode_message,
 )
 from server.session_media import SessionMedia
 from server.signaling import tune_answer
@@ -68,7 +71,7 @@ class Peer:
         self._on_connected = on_connected
         self._on_end = on_end
         self._channel: RTCDataChannel | None = None
-        self._greeting: str | None = None
+        self._greeting: ServerMessage | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         # The default STUN server stalls a machine without internet.
@@ -98,19 +101,19 @@ class Peer:
         await connection.setLocalDescription(await connection.createAnswer())
         return tune_answer(connection.localDescription.sdp)
 
-    def greet(self, message: str) -> None:
+    def greet(self, message: ServerMessage) -> None:
         """Sends `message` as the first one, now or when the channel opens."""
         self._greeting = message
         if self._channel is not None:
             self.send(message)
 
-    def send(self, message: str) -> None:
+    def send(self, message: ServerMessage) -> None:
         """Sends a control message; drops it when there is no channel or the client reads none."""
         channel = self._channel
         if channel is None or channel.readyState != "open":
             return
         if channel.bufferedAmount < CHANNEL_BACKLOG_BYTES:
-            channel.send(message)
+            channel.send(encode_message(message))
 
     async def packets_received(self) -> int:
         """Packets of any kind that came from the peer so far."""
@@ -173,17 +176,20 @@ class Peer:
 
     def _on_message(self, data: str | bytes) -> None:
         try:
-            message = decode_message(data)
+            message = decode_client(data)
         except ProtocolError as error:
-            self.send(encode_error(error.code, str(error)))
+            self.send(ErrorMessage(error.code, str(error)))
             return
         match message:
             case PingMessage():
-                self.send(encode_pong(message))
+                self.send(PongMessage(message.t))
             case InterruptMessage():
-                self.send(encode_interrupted(self._media.interrupt()))
+                self.send(InterruptedMessage(self._media.interrupt()))
             case EndMessage():
                 self._on_end("client")
+            case StartMessage():
+                expected = "expected session.start on a WebSocket only"
+                self.send(ErrorMessage("unexpected", expected))
 
     async def _read_sound(self, track: MediaStreamTrack) -> None:
         while True:

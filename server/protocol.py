@@ -1,20 +1,31 @@
-"""The JSON that travels on the data channel `lipwire`: encode and decode, no I/O.
+"""The control messages, JSON on the data channel `lipwire` and on the WebSocket: no I/O.
 
-Client to server: `ping`, `interrupt`, `session.end`.
-Server to client: `session.ready`, `stats`, `pong`, `interrupted`, `draining`, `error`.
-`docs/protocol.md` describes every field.
+A message is a frozen dataclass; its JSON has the same fields and a `type`. Unknown fields
+are ignored, so that later versions may add some; a missing or ill-typed one is refused.
+`docs/protocol.md` lists every message, and a test holds this module to its tables.
+
+    client: session.start, segment.end, flush, interrupt, keyframe.request, ping, session.end
+    server: session.ready, credit, playback.started, playback.finished, interrupted,
+            stats, draining, pong, error
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any
+import math
+import types
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import LipwireError
 
 CHANNEL = "lipwire"
 MAX_MESSAGE_BYTES = 16_384
+
+AudioCodec = Literal["pcm16"]
+VideoCodec = Literal["jpeg", "h264"]
+RateHz = Literal[16_000, 48_000]
 
 
 class ProtocolError(LipwireError):
@@ -30,10 +41,26 @@ class ProtocolError(LipwireError):
 
 
 @dataclass(frozen=True, slots=True)
-class PingMessage:
-    """Asks for a pong that carries `t` back."""
+class StartMessage:
+    """WebSocket only, the first message: what sound and pictures the client wants.
 
-    t: float | int | str | None
+    Attributes:
+        rate_hz: of pcm16 sound, both ways.
+    """
+
+    audio: AudioCodec = "pcm16"
+    rate_hz: RateHz = 48_000
+    video: VideoCodec = "jpeg"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEndMessage:
+    """The utterance is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlushMessage:
+    """What has come so far is to be played without waiting for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,44 +69,86 @@ class InterruptMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyframeMessage:
+    """The next picture is to need no other: a decoder starts here."""
+
+
+@dataclass(frozen=True, slots=True)
+class PingMessage:
+    """Asks for a pong that carries `t` back."""
+
+    t: float | int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EndMessage:
     """The client hangs up."""
 
 
-ClientMessage = PingMessage | InterruptMessage | EndMessage
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a session may do.
 
-
-def decode_message(data: str | bytes) -> ClientMessage:
-    """What a client said.
-
-    Raises:
-        ProtocolError: too long, no JSON object, an unknown type or a wrong field.
+    Attributes:
+        audio_window_us: speech that may wait for its turn; None where none waits.
     """
-    if not isinstance(data, str):
-        raise ProtocolError("not_text", "expected a text message with JSON, got binary data")
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise ProtocolError(
-            "too_long", f"expected at most {MAX_MESSAGE_BYTES} characters, got {len(data)}"
-        )
-    try:
-        message = json.loads(data)
-    except (ValueError, RecursionError):
-        raise ProtocolError("not_json", "expected a JSON object") from None
-    if not isinstance(message, dict):
-        raise ProtocolError("not_json", f"expected a JSON object, got {type(message).__name__}")
-    match message.get("type"):
-        case "ping":
-            t = message.get("t")
-            if isinstance(t, bool) or not isinstance(t, float | int | str | None):
-                raise ProtocolError("bad_field", "ping: expected t as a number or a string")
-            return PingMessage(t)
-        case "interrupt":
-            return InterruptMessage()
-        case "session.end":
-            return EndMessage()
-        case other:
-            known = "ping, interrupt, session.end"
-            raise ProtocolError("unknown_type", f"expected a type of {known}, got {other!r:.40}")
+
+    max_session_s: float
+    resume_within_s: float
+    max_width: int
+    max_height: int
+    audio_window_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyMessage:
+    """The session has begun, or goes on over this connection."""
+
+    session: str
+    mode: str
+    avatar: str | None
+    backend: str
+    model: str
+    limits: Limits
+    resume_token: str | None
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CreditMessage:
+    """Sound of this generation may be sent up to `until_us`, counted from its first sample."""
+
+    generation: int
+    until_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackStartedMessage:
+    """The first sample of an utterance leaves."""
+
+    generation: int
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackFinishedMessage:
+    """No more of an utterance will leave.
+
+    Attributes:
+        position_us: how much of it has left.
+    """
+
+    generation: int
+    segment: int
+    position_us: int
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptedMessage:
+    """An interrupt is in force."""
+
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,49 +191,166 @@ class Stats:
     stalled: bool
 
 
-def encode_ready(
-    session: str,
-    mode: str,
-    avatar: str | None,
-    backend: str,
-    model: str,
-    limits: dict[str, Any],
-    resume_token: str,
-    *,
-    resumed: bool,
-) -> str:
-    return _encode(
-        "session.ready",
-        session=session,
-        mode=mode,
-        avatar=avatar,
-        backend=backend,
-        model=model,
-        limits=limits,
-        resume_token=resume_token,
-        resumed=resumed,
-    )
+@dataclass(frozen=True, slots=True)
+class DrainingMessage:
+    """The server is about to end."""
+
+    seconds: float
 
 
-def encode_stats(stats: Stats) -> str:
-    return _encode("stats", **asdict(stats))
+@dataclass(frozen=True, slots=True)
+class PongMessage:
+    """The answer to a ping."""
+
+    t: float | int | str | None
 
 
-def encode_pong(ping: PingMessage) -> str:
-    return _encode("pong", t=ping.t)
+@dataclass(frozen=True, slots=True)
+class ErrorMessage:
+    """Something was not understood or went wrong; a fatal one ends the call."""
+
+    code: str
+    message: str
+    fatal: bool = False
+    retry_after_ms: int | None = None
 
 
-def encode_interrupted(generation: int) -> str:
-    return _encode("interrupted", generation=generation)
+ClientMessage = (
+    StartMessage
+    | SegmentEndMessage
+    | FlushMessage
+    | InterruptMessage
+    | KeyframeMessage
+    | PingMessage
+    | EndMessage
+)
+ServerMessage = (
+    ReadyMessage
+    | CreditMessage
+    | PlaybackStartedMessage
+    | PlaybackFinishedMessage
+    | InterruptedMessage
+    | Stats
+    | DrainingMessage
+    | PongMessage
+    | ErrorMessage
+)
+CLIENT_TYPES: dict[str, type[ClientMessage]] = {
+    "session.start": StartMessage,
+    "segment.end": SegmentEndMessage,
+    "flush": FlushMessage,
+    "interrupt": InterruptMessage,
+    "keyframe.request": KeyframeMessage,
+    "ping": PingMessage,
+    "session.end": EndMessage,
+}
+SERVER_TYPES: dict[str, type[ServerMessage]] = {
+    "session.ready": ReadyMessage,
+    "credit": CreditMessage,
+    "playback.started": PlaybackStartedMessage,
+    "playback.finished": PlaybackFinishedMessage,
+    "interrupted": InterruptedMessage,
+    "stats": Stats,
+    "draining": DrainingMessage,
+    "pong": PongMessage,
+    "error": ErrorMessage,
+}
+_NAMES = {cls: name for name, cls in (*CLIENT_TYPES.items(), *SERVER_TYPES.items())}
 
 
-def encode_draining(seconds: float) -> str:
-    return _encode("draining", seconds=seconds)
+def encode_message(message: ClientMessage | ServerMessage) -> str:
+    """A message as JSON."""
+    fields_ = {"type": _NAMES[type(message)], **asdict(message)}
+    return json.dumps(fields_, separators=(",", ":"))
 
 
-def encode_error(code: str, message: str, *, fatal: bool = False) -> str:
-    return _encode("error", code=code, message=message, fatal=fatal)
+def decode_client(data: str | bytes) -> ClientMessage:
+    """What a client said.
+
+    Raises:
+        ProtocolError: too long, no JSON object, an unknown type or a wrong field.
+    """
+    kind, body = _parse(data, CLIENT_TYPES)
+    message: ClientMessage = _build(CLIENT_TYPES[kind], body, kind)
+    return message
 
 
-def _encode(kind: str, **fields: Any) -> str:
-    return json.dumps({"type": kind, **fields}, separators=(",", ":"))
+def decode_server(data: str | bytes) -> ServerMessage:
+    """What a server said.
+
+    Raises:
+        ProtocolError: too long, no JSON object, an unknown type or a wrong field.
+    """
+    kind, body = _parse(data, SERVER_TYPES)
+    message: ServerMessage = _build(SERVER_TYPES[kind], body, kind)
+    return message
+
+
+def _parse(data: str | bytes, known: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if not isinstance(data, str):
+        raise ProtocolError("not_text", "expected a text message with JSON, got binary data")
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ProtocolError(
+            "too_long", f"expected at most {MAX_MESSAGE_BYTES} characters, got {len(data)}"
+        )
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ProtocolError("not_json", "expected a JSON object") from None
+    if not isinstance(message, dict):
+        raise ProtocolError("not_json", f"expected a JSON object, got {type(message).__name__}")
+    kind = message.get("type")
+    if not isinstance(kind, str) or kind not in known:
+        names = ", ".join(known)
+        raise ProtocolError("unknown_type", f"expected a type of {names}, got {kind!r:.40}")
+    return kind, message
+
+
+def _build(cls: type[Any], body: dict[str, Any], where: str) -> Any:
+    values = {}
+    for name, wanted, required in _schema(cls):
+        if name in body:
+            values[name] = _value(wanted, body[name], f"{where}: {name}")
+        elif required:
+            raise ProtocolError("bad_field", f"{where}: expected a field {name}, got none")
+    return cls(**values)
+
+
+@cache
+def _schema(cls: type[Any]) -> tuple[tuple[str, Any, bool], ...]:
+    hints = get_type_hints(cls)
+    return tuple((f.name, hints[f.name], f.default is MISSING) for f in fields(cls))
+
+
+def _value(wanted: Any, value: Any, where: str) -> Any:
+    options = get_args(wanted) if _is_union(wanted) else (wanted,)
+    for option in options:
+        if is_dataclass(option) and isinstance(option, type) and isinstance(value, dict):
+            return _build(option, value, where)
+        if _fits(option, value):
+            return float(value) if option is float and int not in options else value
+    names = " or ".join(_name(option) for option in options)
+    raise ProtocolError("bad_field", f"{where}: expected {names}, got {value!r:.40}")
+
+
+def _is_union(wanted: Any) -> bool:
+    return get_origin(wanted) in (Union, types.UnionType)
+
+
+def _fits(option: Any, value: Any) -> bool:
+    if get_origin(option) is Literal:
+        return not isinstance(value, bool) and value in get_args(option)
+    if option in (int, float) and isinstance(value, bool):
+        return False
+    if option is float:
+        return isinstance(value, int | float) and abs(value) < 2**63 and math.isfinite(value)
+    if option is int:
+        return isinstance(value, int) and abs(value) < 2**63
+    return isinstance(option, type) and isinstance(value, option)
+
+
+def _name(option: Any) -> str:
+    if get_origin(option) is Literal:
+        return " or ".join(str(choice) for choice in get_args(option))
+    known = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+    return known.get(option, "null" if option is type(None) else "an object")

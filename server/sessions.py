@@ -20,7 +20,7 @@ from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICKS_PER_MS, TICKS_PER
 from server.metrics import Metrics
 from server.peer import Peer
 from server.places import Places
-from server.protocol import encode_draining, encode_error, encode_ready, encode_stats
+from server.protocol import DrainingMessage, ErrorMessage, Limits, ReadyMessage
 from server.session_media import MediaLimits, SessionMedia
 from server.signaling import OfferRefused, check_offer
 from server.tracks import SoundOut, VideoOut
@@ -212,7 +212,7 @@ class Sessions:
         logger.info("draining: %d calls have %.0f s to end", self.count, timeout_s)
         for session in self._sessions.values():
             if session.peer is not None:
-                session.peer.send(encode_draining(timeout_s))
+                session.peer.send(DrainingMessage(timeout_s))
         try:
             async with asyncio.timeout(timeout_s):
                 while self._sessions:
@@ -269,18 +269,15 @@ class Sessions:
             on_end=on_end,
         )
         peer.greet(
-            encode_ready(
+            ReadyMessage(
                 session.id[:8],
                 session.mode,
                 session.avatar,
                 ready.backend,
                 ready.model,
-                {
-                    "max_session_s": self._settings.max_session_s,
-                    "resume_within_s": self._settings.idle_timeout_s,
-                    "max_width": session.largest[0],
-                    "max_height": session.largest[1],
-                },
+                Limits(
+                    self._settings.max_session_s, self._settings.idle_timeout_s, *session.largest
+                ),
                 session.resume_token,
                 resumed=session.connected.is_set(),
             )
@@ -338,17 +335,17 @@ class Sessions:
                 packets, heard_at = received, now
             silent_s = now - heard_at
             stats = media.stats(stalled=silent_s > settings.stalled_after_s)
-            peer.send(encode_stats(stats))
+            peer.send(stats)
             self._places.note_late(stats.late_hops - late_hops)
             late_hops = stats.late_hops
             reason = None
             if media.failure is not None:
-                peer.send(encode_error(*media.failure, fatal=True))
+                peer.send(ErrorMessage(*media.failure, fatal=True))
                 reason = "engine_refused"
             elif silent_s > settings.idle_timeout_s:
                 reason = "idle"
             elif now - session.began > settings.max_session_s:
-                peer.send(encode_error("session_limit", "the call's time is up", fatal=True))
+                peer.send(ErrorMessage("session_limit", "the call's time is up", fatal=True))
                 reason = "time_limit"
             if reason is not None:
                 self._end_soon(session, reason)
