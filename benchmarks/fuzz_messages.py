@@ -3,7 +3,7 @@
     python -m benchmarks.fuzz_messages --count 1000000
     python -m benchmarks.fuzz_messages --atheris        # guided by coverage (pip install atheris)
 
-What `decode_message` gives must be one of its message types, and encode to JSON again where the
+What `decode_client` gives must be one of its message types, and encode to JSON again where the
 server sends it back; what it raises must be a `ProtocolError` with a short sentence.
 """
 
@@ -24,16 +24,16 @@ from typing import Any
 from benchmarks.report import here
 from server import protocol
 from server.protocol import (
-    EndMessage,
-    InterruptMessage,
+    CLIENT_TYPES,
+    ErrorMessage,
     PingMessage,
+    PongMessage,
     ProtocolError,
-    encode_error,
-    encode_pong,
+    encode_message,
 )
 
 MAX_SENTENCE = 300
-TYPES = ("ping", "interrupt", "session.end", "session.start", "flush", "", "stats", "__class__")
+TYPES = (*CLIENT_TYPES, "", "stats", "__class__")
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1e308, -0.0, 2**63, 2**4000, "", "x" * 20, "\ud800", "\x00", [], {},
     [[[]]], {"type": "ping"}, 1.5, "NaN",
@@ -54,19 +54,15 @@ def check(data: str | bytes) -> str:
         Exception: anything but a `ProtocolError`: a fault of ours.
     """
     try:
-        message = protocol.decode_message(data)
+        message = protocol.decode_client(data)
     except ProtocolError as error:
         assert len(str(error)) <= MAX_SENTENCE, f"a sentence of {len(str(error))} characters"
-        json.loads(encode_error(error.code, str(error)))
+        json.loads(encode_message(ErrorMessage(error.code, str(error))))
         return error.code
-    match message:
-        case PingMessage():
-            json.loads(encode_pong(message).encode("utf-8"))
-            return "ping"
-        case InterruptMessage():
-            return "interrupt"
-        case EndMessage():
-            return "session.end"
+    if isinstance(message, PingMessage):
+        json.loads(encode_message(PongMessage(message.t)).encode("utf-8"))
+    json.loads(encode_message(message))
+    return next(name for name, cls in CLIENT_TYPES.items() if type(message) is cls)
 
 
 def structured(dice: random.Random) -> str:
@@ -120,7 +116,7 @@ def run_atheris(count: int, seed: int) -> None:
     for number, message in enumerate(SEEDS):
         (corpus / str(number)).write_text(message, encoding="utf-8")
     arguments = [f"-runs={count}", f"-seed={seed + 1}", "-max_len=200", str(corpus)]
-    protocol.decode_message = atheris.instrument_func(protocol.decode_message)
+    protocol.decode_client = atheris.instrument_func(protocol.decode_client)
     atheris.Setup([sys.argv[0], *arguments], lambda data: check(data.decode("utf-8", "replace")))
     atheris.Fuzz()
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import FastAPI, Header, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -37,6 +37,8 @@ from server.metrics import Metrics
 from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces, Places
 from server.sessions import Draining, EngineNotReady, Sessions, SessionUnknown
 from server.signaling import OfferRefused
+from server.websocket_api import serve_media
+from server.wire import SUBPROTOCOL
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +164,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Lipwire", version=_version(), docs_url=None, redoc_url=None)
     _add_error_handlers(app)
     _add_session_routes(app, gateway)
+    _add_media_route(app, gateway)
     _add_avatar_routes(app, gateway)
     _add_status_routes(app, gateway)
     if gateway.settings.max_upload_mb:
@@ -223,6 +226,35 @@ def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
         """Ends a call."""
         await gateway.sessions.end(session)
         return Response(status_code=204)
+
+
+def _add_media_route(app: FastAPI, gateway: Gateway) -> None:
+    @app.websocket("/v1/media")
+    async def media(socket: WebSocket, mode: str = "avatar", avatar: str | None = None) -> None:
+        """A call over a WebSocket, see docs/protocol.md."""
+
+        def refusal(error: LipwireError) -> Response:
+            if isinstance(error, BadRequest | ServerFull | ClientLimited):
+                gateway.metrics.refused.labels(getattr(error, "code", "server_full")).inc()
+            return _refusal(error) or _error(500, "internal", "the log says what went wrong")
+
+        try:
+            _check_subprotocol(socket)
+            chosen = _mode(mode, avatar)
+        except BadRequest as error:
+            await socket.send_denial_response(refusal(error))
+            return
+        name = avatar if chosen == "avatar" else None
+        timeout_s = gateway.settings.offer_timeout_s
+        await serve_media(gateway.sessions, socket, chosen, name, timeout_s, refusal)
+
+
+def _check_subprotocol(socket: WebSocket) -> None:
+    offered = socket.scope.get("subprotocols", [])
+    if SUBPROTOCOL not in offered:
+        raise BadRequest(
+            400, "subprotocol", f"expected the subprotocol {SUBPROTOCOL}, got {offered!r:.80}"
+        )
 
 
 def _add_avatar_routes(app: FastAPI, gateway: Gateway) -> None:
@@ -293,23 +325,9 @@ def _add_status_routes(app: FastAPI, gateway: Gateway) -> None:
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(LipwireError)
     async def on_lipwire_error(request: Request, error: LipwireError) -> Response:
-        match error:
-            case BadRequest() | OfferRefused() | UploadRefused():
-                return _error(error.status, error.code, str(error))
-            case ServerFull():
-                retry = {"Retry-After": str(error.retry_after_s)}
-                return _error(503, "server_full", str(error), retry)
-            case ClientLimited():
-                retry = {"Retry-After": str(error.retry_after_s)}
-                return _error(429, error.code, str(error), retry)
-            case Draining():
-                return _error(503, "draining", str(error), {"Retry-After": DRAINING_RETRY_S})
-            case EngineNotReady():
-                return _error(503, "engine_not_ready", str(error), {"Retry-After": "3"})
-            case AvatarError():
-                return _error(404, "unknown_avatar", str(error))
-            case SessionUnknown():
-                return _error(404, "unknown_session", str(error))
+        answer = _refusal(error)
+        if answer is not None:
+            return answer
         logger.error("http: %s %s: %s", request.method, request.url.path, error)
         return _error(500, "internal", "something went wrong here; the log says what")
 
@@ -334,6 +352,28 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def on_any_error(request: Request, error: Exception) -> Response:
         return _error(500, "internal", "something went wrong here; the log says what")
+
+
+def _refusal(error: LipwireError) -> JSONResponse | None:
+    """The answer to a call that is not let in; None to what is no refusal."""
+    match error:
+        case BadRequest() | OfferRefused() | UploadRefused():
+            return _error(error.status, error.code, str(error))
+        case ServerFull():
+            retry = {"Retry-After": str(error.retry_after_s)}
+            return _error(503, "server_full", str(error), retry)
+        case ClientLimited():
+            retry = {"Retry-After": str(error.retry_after_s)}
+            return _error(429, error.code, str(error), retry)
+        case Draining():
+            return _error(503, "draining", str(error), {"Retry-After": DRAINING_RETRY_S})
+        case EngineNotReady():
+            return _error(503, "engine_not_ready", str(error), {"Retry-After": "3"})
+        case AvatarError():
+            return _error(404, "unknown_avatar", str(error))
+        case SessionUnknown():
+            return _error(404, "unknown_session", str(error))
+    return None
 
 
 def _error(

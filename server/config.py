@@ -69,6 +69,7 @@ class Settings(BaseSettings):
             are made smaller.
         playout_delay_ms: delay to begin with; None: from the engine's own figures.
         max_playout_delay_ms: the delay never exceeds this.
+        audio_window_ms: speech that a WebSocket client may send ahead.
         offer_timeout_s: for an answer.
         connect_timeout_s: until a peer must be connected after its answer.
         stalled_after_s, idle_timeout_s: without any packet from the peer:
@@ -113,6 +114,7 @@ class Settings(BaseSettings):
     max_height: int = Field(default=720, ge=64, le=1920)
     playout_delay_ms: int | None = Field(default=None, ge=0, le=2000)
     max_playout_delay_ms: int = Field(default=800, ge=50, le=5000)
+    audio_window_ms: int = Field(default=500, ge=100, le=60_000)
     offer_timeout_s: float = Field(default=3.0, gt=0, le=60)
     connect_timeout_s: float = Field(default=10.0, gt=0, le=120)
     stalled_after_s: float = Field(default=3.0, gt=0, le=600)

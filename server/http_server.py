@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from server.config import Settings
+from server.wire import MAX_PACKET_BYTES
 
 KEEP_ALIVE_S = 5
 CLOSE_REQUESTS_S = 5
@@ -36,6 +37,8 @@ def http_server(app: ASGIApp, settings: Settings, uds: Path | None = None) -> uv
         app,
         uds=None if uds is None else str(uds),
         ws="websockets-sansio",
+        ws_max_size=MAX_PACKET_BYTES,  # longer messages close with 1009
+        ws_per_message_deflate=False,  # media is compressed; zlib holds 24 MB per 200 connections
         lifespan="off",
         log_config=None,
         access_log=False,

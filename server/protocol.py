@@ -15,7 +15,6 @@ import json
 import math
 import types
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
-from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import LipwireError
@@ -316,7 +315,6 @@ def _build(cls: type[Any], body: dict[str, Any], where: str) -> Any:
     return cls(**values)
 
 
-@cache
 def _schema(cls: type[Any]) -> tuple[tuple[str, Any, bool], ...]:
     hints = get_type_hints(cls)
     return tuple((f.name, hints[f.name], f.default is MISSING) for f in fields(cls))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,7 @@ from server.playout import (
     VideoRelease,
 )
 from server.protocol import Percentiles, Stats
+from server.speech_queue import PlaybackMessage, SpeechQueue
 from server.timeline import I16, CameraClock, SpeechTimeline
 from server.tracks import SoundOut, VideoOut
 
@@ -81,6 +82,7 @@ class SessionMedia:
     Attributes:
         sound_out, video_out: tracks for the peer connection.
         generation: of the speech that counts.
+        speech: utterances that wait for their turn; None where a microphone speaks.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class SessionMedia:
         self.sound_out = SoundOut(0)
         self.video_out = VideoOut(0)
         self.generation = 0
+        self.speech: SpeechQueue | None = None
         self.failure: tuple[str, str] | None = None
         self._stream: EngineStream = host.open_stream(session, mode, avatar, limits.largest, self)
         self._timeline: SpeechTimeline | None = None
@@ -119,10 +122,21 @@ class SessionMedia:
         self._slot_drops = 0
         self._compute_ms = 0.0
         self._counted: dict[tuple[str, str], int] = {}
+        self._on_playback: Callable[[PlaybackMessage], None] = lambda message: None
 
     @property
     def started(self) -> bool:
         return self._playout is not None
+
+    def queue_speech(self, window: int, on_playback: Callable[[PlaybackMessage], None]) -> None:
+        """Takes speech from a queue instead of a microphone; before `start`.
+
+        Args:
+            window: ticks that may wait.
+            on_playback: told when utterances begin and end to leave.
+        """
+        self.speech = SpeechQueue(window)
+        self._on_playback = on_playback
 
     def start(self) -> None:
         """Begins media time: the peer is connected."""
@@ -130,6 +144,8 @@ class SessionMedia:
             return
         now = now_ticks()
         self._timeline = SpeechTimeline(now, self._limits.lead)
+        if self.speech is not None:
+            self.speech.begin(now, self._limits.lead)
         initial = now + self._limits.initial_delay
         self._playout = Playout(DelayControl(initial, self._limits.max_delay))
         epoch_ntp = aiortc_clock.current_ntp_time()
@@ -182,6 +198,15 @@ class SessionMedia:
             self._add_sound(self._timeline.push(pts, samples, now), now)
             pts += len(samples)
 
+    def push_speech(self, samples: I16) -> None:
+        """Adds 48 kHz speech to the queue.
+
+        Raises:
+            AudioOverrun: more than there was credit for.
+        """
+        if self.speech is not None:
+            self.speech.push(samples, now_ticks())
+
     def push_camera(self, frame: VideoFrame) -> None:
         """Takes one decoded picture of the peer's camera."""
         if self._playout is None or frame.pts is None or frame.time_base is None:
@@ -198,6 +223,11 @@ class SessionMedia:
     def interrupt(self) -> int:
         """Voids everything said so far; the new generation."""
         self.generation += 1
+        if self.speech is not None:
+            for message in self.speech.interrupt(self.generation):
+                self._on_playback(message)
+        self.sound_out.drop_waiting()
+        self.video_out.drop_waiting()
         first = 0
         if self._playout is not None:
             self._playout.interrupt(self.generation)
@@ -256,11 +286,12 @@ class SessionMedia:
         if playout is None or timeline is None:
             return
         now = now_ticks()
-        self._add_sound(timeline.fill(now), now)
+        self._add_sound((self.speech or timeline).fill(now), now)
         for release in playout.poll(now):
             match release:
                 case SoundRelease():
                     self.sound_out.release(frame_from_sound(release.samples, release.pts))
+                    self._note_released(release.pts + len(release.samples))
                 case VideoRelease():
                     self._send(release.frame, now)
                 case VideoMissing():
@@ -273,10 +304,18 @@ class SessionMedia:
             return
         if self._timer is not None:
             self._timer.cancel()
-        wait = min(max(self._playout.next_due() - now, 0), SOUND_TICKS)
+        due = self._playout.next_due()
+        if self.speech is not None:
+            due = min(due, self.speech.next_due())
+        wait = min(max(due - now, 0), SOUND_TICKS)
         # A tick that finds nothing due must not spin.
         wait = max(wait, TICKS_PER_MS // 2)
         self._timer = asyncio.get_running_loop().call_later(to_seconds(wait), self._tick)
+
+    def _note_released(self, end: int) -> None:
+        if self.speech is not None:
+            for message in self.speech.note_released(end):
+                self._on_playback(message)
 
     def _send(self, frame: PlayoutFrame[Picture], now: int) -> None:
         self.video_out.release(frame_from_picture(frame.picture, frame.pts))

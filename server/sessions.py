@@ -7,8 +7,10 @@ import gc
 import logging
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
+from fastapi import WebSocket, WebSocketDisconnect
 
 from engine.errors import LipwireError
 from server.avatars import AvatarLibrary
@@ -20,14 +22,24 @@ from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICKS_PER_MS, TICKS_PER
 from server.metrics import Metrics
 from server.peer import Peer
 from server.places import Places
-from server.protocol import DrainingMessage, ErrorMessage, Limits, ReadyMessage
+from server.protocol import (
+    DrainingMessage,
+    ErrorMessage,
+    Limits,
+    ReadyMessage,
+    StartMessage,
+)
 from server.session_media import MediaLimits, SessionMedia
 from server.signaling import OfferRefused, check_offer
+from server.socket_peer import SocketPeer
 from server.tracks import SoundOut, VideoOut
 
 logger = logging.getLogger(__name__)
 
+OpenSocket = Callable[[], Awaitable[tuple[WebSocket, StartMessage]]]
+
 WATCH_INTERVAL_S = 1.0
+GOING_AWAY = 1001
 PLAYOUT_SLACK_MS = 35  # a packet, and a busy machine, until the real delay has been observed
 RESAMPLER_TICKS = 54  # the 16 kHz sound lags the packet it came in by this much
 
@@ -65,7 +77,7 @@ class Session:
         self.log = SessionLog(logger, self.id[:8])
         self.began = time.monotonic()
         self.media: SessionMedia | None = None
-        self.peer: Peer | None = None
+        self.peer: Peer | SocketPeer | None = None
         self.watcher: asyncio.Task[None] | None = None
         self.connected = asyncio.Event()
 
@@ -121,20 +133,9 @@ class Sessions:
             EngineNotReady: no engine runs at the moment.
             Draining: the server is about to end.
         """
-        if self.draining:
-            raise Draining("this server is about to end and takes no new calls")
+        self._refuse_when_draining()
         checked = check_offer(offer, mode)
-        largest = (self._settings.max_width, self._settings.max_height)
-        if mode == "avatar":
-            info = self._library.get(avatar or "")
-            largest = (info.width, info.height)
-        ready = self._host.ready
-        if self._host.state != "ready" or ready is None:
-            raise EngineNotReady("the engine is being started again, try in a few seconds")
-        session = Session(mode, avatar, largest, self._suffix)
-        await self._places.enter(session.id, client)
-        self._sessions[session.id] = session
-        self._metrics.sessions.set(self.count)
+        session, ready = await self._enter(mode, avatar, client)
         try:
             answer = await asyncio.wait_for(
                 self._answer(session, checked, ready), self._settings.offer_timeout_s
@@ -150,10 +151,44 @@ class Sessions:
             raise
         if session.id not in self._sessions:
             raise OfferRefused("session_ended", "the connection ended while it was answered", 409)
-        session.watcher = asyncio.create_task(self._guard(session), name="session-watcher")
-        self._metrics.started.labels(mode).inc()
-        session.log.info("begun mode=%s avatar=%s", mode, avatar)
+        self._watch_from_now_on(session)
         return session.id, answer
+
+    async def begin_socket(
+        self, mode: Mode, avatar: str | None, client: str | None, open_socket: OpenSocket
+    ) -> SocketPeer:
+        """The server's end of a WebSocket whose call has begun.
+
+        Args:
+            open_socket: accepts the connection once there is a place; gives the client's start.
+
+        Raises:
+            AvatarError, ServerFull, ClientLimited, EngineNotReady, Draining: as `begin`.
+            Exception: what `open_socket` raises.
+        """
+        self._refuse_when_draining()
+        session, ready = await self._enter(mode, avatar, client)
+        try:
+            socket, start = await open_socket()
+            if session.id not in self._sessions:
+                await socket.close(GOING_AWAY)
+                raise WebSocketDisconnect(GOING_AWAY)
+            media = session.media = self._media(session, ready)
+            if mode == "avatar":
+                window = self._settings.audio_window_ms * TICKS_PER_MS
+                media.queue_speech(window, lambda message: peer.send(message))
+            peer = SocketPeer(
+                socket, start, mode, media, session.log, lambda why: self._end_soon(session, why)
+            )
+            session.peer = peer
+        except BaseException:
+            self._end_soon(session, "never_connected")
+            raise
+        peer.send(self._ready_message(session, ready))
+        self._connected(session)
+        peer.begin()
+        self._watch_from_now_on(session)
+        return peer
 
     async def resume(self, id: str, token: str, offer: str) -> str:
         """The answer to the offer of another connection for a call that goes on.
@@ -170,7 +205,12 @@ class Sessions:
         ):
             raise SessionUnknown("there is no session of that id and token, or it has ended")
         media, old, ready = session.media, session.peer, self._host.ready
-        if media is None or old is None or ready is None or not session.connected.is_set():
+        if (
+            media is None
+            or not isinstance(old, Peer)
+            or ready is None
+            or not session.connected.is_set()
+        ):
             raise SessionUnknown("the session is not connected yet, there is nothing to resume")
         checked = check_offer(offer, session.mode)
         peer = self._peer(session, media, media.new_tracks(), ready)
@@ -226,7 +266,39 @@ class Sessions:
         await asyncio.gather(*(self._end(s, "shutdown") for s in list(self._sessions.values())))
         await asyncio.gather(*self._endings, return_exceptions=True)
 
+    def _refuse_when_draining(self) -> None:
+        if self.draining:
+            raise Draining("this server is about to end and takes no new calls")
+
+    async def _enter(
+        self, mode: Mode, avatar: str | None, client: str | None
+    ) -> tuple[Session, EngineReady]:
+        """A new session with its place."""
+        largest = (self._settings.max_width, self._settings.max_height)
+        if mode == "avatar":
+            info = self._library.get(avatar or "")
+            largest = (info.width, info.height)
+        ready = self._host.ready
+        if self._host.state != "ready" or ready is None:
+            raise EngineNotReady("the engine is being started again, try in a few seconds")
+        session = Session(mode, avatar, largest, self._suffix)
+        await self._places.enter(session.id, client)
+        self._sessions[session.id] = session
+        self._metrics.sessions.set(self.count)
+        return session, ready
+
+    def _watch_from_now_on(self, session: Session) -> None:
+        session.watcher = asyncio.create_task(self._guard(session), name="session-watcher")
+        self._metrics.started.labels(session.mode).inc()
+        session.log.info("begun mode=%s avatar=%s", session.mode, session.avatar)
+
     async def _answer(self, session: Session, offer: str, ready: EngineReady) -> str:
+        media = session.media = self._media(session, ready)
+        tracks = (media.sound_out, media.video_out)
+        peer = session.peer = self._peer(session, media, tracks, ready)
+        return await peer.answer(offer)
+
+    def _media(self, session: Session, ready: EngineReady) -> SessionMedia:
         limits = MediaLimits(
             largest=session.largest,
             initial_delay=self._initial_delay(ready),
@@ -234,7 +306,7 @@ class Sessions:
             # A hop becomes due this long after the end of a packet: let a packet end there.
             lead=(ready.lookahead_samples * TICKS_PER_SAMPLE + RESAMPLER_TICKS) % SOUND_TICKS,
         )
-        media = session.media = SessionMedia(
+        return SessionMedia(
             session.id,
             session.mode,
             session.avatar,
@@ -243,9 +315,6 @@ class Sessions:
             limits,
             session.log,
         )
-        tracks = (media.sound_out, media.video_out)
-        session.peer = self._peer(session, media, tracks, ready)
-        return await session.peer.answer(offer)
 
     def _peer(
         self,
@@ -268,21 +337,30 @@ class Sessions:
             on_connected=lambda: self._connected(session),
             on_end=on_end,
         )
-        peer.greet(
-            ReadyMessage(
-                session.id[:8],
-                session.mode,
-                session.avatar,
-                ready.backend,
-                ready.model,
-                Limits(
-                    self._settings.max_session_s, self._settings.idle_timeout_s, *session.largest
-                ),
-                session.resume_token,
-                resumed=session.connected.is_set(),
-            )
-        )
+        peer.greet(self._ready_message(session, ready))
         return peer
+
+    def _ready_message(self, session: Session, ready: EngineReady) -> ReadyMessage:
+        # A WebSocket's call ends with it: there is nothing to resume.
+        by_socket = isinstance(session.peer, SocketPeer)
+        queued = by_socket and session.mode == "avatar"
+        limits = Limits(
+            max_session_s=self._settings.max_session_s,
+            resume_within_s=0 if by_socket else self._settings.idle_timeout_s,
+            max_width=session.largest[0],
+            max_height=session.largest[1],
+            audio_window_us=self._settings.audio_window_ms * 1000 if queued else None,
+        )
+        return ReadyMessage(
+            session.id[:8],
+            session.mode,
+            session.avatar,
+            ready.backend,
+            ready.model,
+            limits,
+            None if by_socket else session.resume_token,
+            resumed=session.connected.is_set(),
+        )
 
     def _initial_delay(self, ready: EngineReady) -> int:
         """Ticks until the first frame of a hop can be shown, from the engine's own figures."""

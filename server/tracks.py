@@ -52,6 +52,13 @@ class PlayoutTrack(MediaStreamTrack, Generic[FrameT]):
             self.dropped += 1
         self._queue.put_nowait(frame)
 
+    def drop_waiting(self) -> None:
+        """Drops what waits for the encoder: it is void."""
+        while not self._queue.empty():
+            if self._queue.get_nowait() is None:  # the end stays
+                self._queue.put_nowait(None)
+                return
+
     async def recv(self) -> FrameT:
         """The next released frame.
 
