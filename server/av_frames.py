@@ -63,8 +63,10 @@ class SpeechResampler:
     """
 
     def __init__(self) -> None:
-        self._resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+        self._resampler = _speech_resampler()
         self._pts = 0
+        self._given = 0
+        self._owed = 0
 
     def push(self, samples: I16) -> F32:
         """float32 [m] in -1..1."""
@@ -73,4 +75,16 @@ class SpeechResampler:
         frame = frame_from_sound(samples, self._pts)
         self._pts += len(samples)
         parts = [part.to_ndarray().reshape(-1) for part in self._resampler.resample(frame)]
-        return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
+        owed, self._owed = np.zeros(self._owed, np.float32), 0
+        speech = np.concatenate([owed, *parts]).astype(np.float32)
+        self._given += len(speech)
+        return speech
+
+    def forget(self) -> None:
+        """Puts silence in place of what the filter still holds: it is void."""
+        self._owed = self._pts * SAMPLE_RATE_HZ // TICK_HZ - self._given
+        self._resampler = _speech_resampler()
+
+
+def _speech_resampler() -> AudioResampler:
+    return AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)

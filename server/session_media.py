@@ -226,6 +226,7 @@ class SessionMedia:
         if self.speech is not None:
             for message in self.speech.interrupt(self.generation):
                 self._on_playback(message)
+            self._resampler.forget()  # a millisecond of old speech would open the mouth again
         self.sound_out.drop_waiting()
         self.video_out.drop_waiting()
         first = 0

@@ -79,3 +79,12 @@ def test_resampled_speech_is_in_step_with_the_sound() -> None:
     assert 48_000 // 3 - len(speech) <= 32
     expected = np.sin(2 * np.pi * 440 * np.arange(len(speech)) / 16_000) * 20_000 / 32_768
     assert np.abs(speech - expected)[200:].max() < 1e-3
+
+
+def test_a_resampler_that_forgets_gives_silence_and_stays_in_step() -> None:
+    resampler = SpeechResampler()
+    given = len(resampler.push(np.full(960, 9000, np.int16)))
+    resampler.forget()
+    quiet = [resampler.push(np.zeros(960, np.int16)) for _ in range(10)]
+    assert not any(part.any() for part in quiet)
+    assert 0 <= 11 * 320 - given - sum(map(len, quiet)) < 40
