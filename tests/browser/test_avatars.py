@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import FilePayload, Page, Route, expect
 
-from tests.browser.page_actions import PageOpener
+from tests.browser.page_actions import PageOpener, start
 
 pytestmark = pytest.mark.browser
 
@@ -25,6 +26,11 @@ PICTURE: FilePayload = {
 @pytest.fixture(scope="module")
 def backend() -> str:
     return "passthrough"
+
+
+@pytest.fixture(scope="module")
+def settings(scratch: Path) -> dict[str, str]:
+    return {"LIPWIRE_MAX_UPLOAD_MB": "8", "LIPWIRE_UPLOADS_DIR": str(scratch / "uploads")}
 
 
 @dataclass
@@ -85,7 +91,36 @@ def choose_file(page: Page) -> None:
 
 
 def test_without_uploads_there_is_no_place_for_them(open_page: PageOpener) -> None:
-    expect(open_page().locator("#add-face")).to_have_count(0)
+    page = open_page()
+    page.route(
+        "**/v1/avatars",
+        lambda route: route.fulfill(json=route.fetch().json() | {"uploads": False}),
+    )
+    page.reload()
+    page.locator("#faces input").first.wait_for(state="attached")
+    expect(page.locator("#add-face")).to_have_count(0)
+
+
+def test_a_picture_becomes_a_face_that_speaks_and_goes_again(open_page: PageOpener) -> None:
+    page = open_page()
+    poster = page.request.get("/v1/avatars/anna/poster.jpg").body()
+    page.locator("#add-face").set_input_files(
+        {"name": "eve.jpg", "mimeType": "image/jpeg", "buffer": poster}
+    )
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("radio", name="eve")).to_be_checked(timeout=60_000)
+    start(page)
+    page.locator("#start").click()
+    page.get_by_role("button", name="Remove eve").click()
+    page.get_by_role("button", name="Remove", exact=True).click()
+    expect(page.get_by_role("radio", name="eve")).to_have_count(0)
+
+
+def test_a_picture_without_a_face_is_refused_by_the_server(open_page: PageOpener) -> None:
+    page = open_page()
+    choose_file(page)
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator("#upload-error")).to_contain_text("face", timeout=60_000)
 
 
 def test_an_added_face_shows_its_progress_and_is_chosen(open_page: PageOpener) -> None:
