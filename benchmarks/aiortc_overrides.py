@@ -36,9 +36,13 @@ SIZES = {"256": (256, 256), "512": (512, 512), "640x480": (640, 480)}
 
 
 async def call(
-    seconds: float, size: tuple[int, int], *, patched: bool, loss: float
+    seconds: float, size: tuple[int, int], *, patched: bool, loss: float, namespace: str | None
 ) -> dict[str, Any]:
-    """One call's figures; `apply` and the loss of this process are up to the caller."""
+    """One call's figures; `apply` and the loss of this process are up to the caller.
+
+    Args:
+        namespace: of the network that the echo lives in; None: this one.
+    """
     samples, places = speech_with_clicks(seconds + SETTLE_S + 2, None)
     width, height = size
     dice = np.random.default_rng(0)
@@ -46,8 +50,10 @@ async def call(
     picture = np.kron(base, np.ones((8, 8), np.uint8)).astype(np.uint8)
     microphone, camera = Microphone(samples), Camera(lambda number: np.roll(picture, number, 1))
     caller = Caller("", microphone, camera)
+    inside = ("ip", "netns", "exec", namespace) if namespace else ()
     echo = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.echo", "patched" if patched else "stock", str(loss),
+        *inside, sys.executable, "-m", "benchmarks.echo",
+        "patched" if patched else "stock", str(loss),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=REPOSITORY,
     )  # fmt: skip
     assert echo.stdin is not None and echo.stdout is not None
@@ -98,13 +104,13 @@ def _click_delays(
 
 
 def run_case(
-    seconds: float, size: tuple[int, int], *, patched: bool, loss: float
+    seconds: float, size: tuple[int, int], *, patched: bool, loss: float, namespace: str | None
 ) -> dict[str, Any]:
     """One case in a process of its own, because patches and losses are for good."""
     if patched:
         aiortc_overrides.apply()
     lose_packets(loss, seed=1)
-    return asyncio.run(call(seconds, size, patched=patched, loss=loss))
+    return asyncio.run(call(seconds, size, patched=patched, loss=loss, namespace=namespace))
 
 
 async def _spawn(arguments: list[str]) -> dict[str, Any]:
@@ -137,12 +143,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--losses", type=float, nargs="+", default=[0.0, 0.01])
     parser.add_argument("--size", choices=sorted(SIZES), default="256", help="of the pictures")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--echo-namespace", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="write the figures to a file")
     options = parser.parse_args(given)
     if options.case is not None:
         which, loss = options.case
         case = run_case(
-            options.seconds, SIZES[options.size], patched=which == "patched", loss=float(loss)
+            options.seconds,
+            SIZES[options.size],
+            patched=which == "patched",
+            loss=float(loss),
+            namespace=options.echo_namespace,
         )
         sys.stdout.write(json.dumps(case))
         return 0
