@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from engine.errors import LipwireError
+from server.allocator import limit_arenas
 from server.app import Gateway, create_app
 from server.config import Settings
 from server.engine_client import EngineClient
@@ -52,6 +53,7 @@ def run_gateway(
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; one decides
     configure_logging(settings.log_level)
+    limit_arenas()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_Process(connection, sock, settings, engine, index, folder).run())
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from server.allocator import limit_arenas
 from server.app import Gateway, create_app
 from server.config import Settings
 from server.http_server import http_server, new_loop, until_hurried
@@ -29,6 +30,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         OSError: the address cannot be bound.
     """
     configure_logging(settings.log_level)
+    limit_arenas()
     serving = _serve if settings.gateways == 1 else _supervise
     uvloop_runner = asyncio.Runner(loop_factory=new_loop)
     with uvloop_runner as runner:
