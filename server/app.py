@@ -190,6 +190,7 @@ def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
     ) -> Response:
         """Begins a call: an SDP offer in, its answer out."""
         try:
+            _check_accepts_sdp(request)
             chosen = _mode(mode, avatar)
             offer = await _read_offer(request, gateway.settings.max_body_bytes)
             name = avatar if chosen == "avatar" else None
@@ -394,6 +395,17 @@ def _mode(mode: str, avatar: str | None) -> Mode:
             raise BadRequest(
                 422, "bad_mode", f"expected mode=avatar or mode=live, got {mode!r:.40}"
             )
+
+
+def _check_accepts_sdp(request: Request) -> None:
+    """
+    Raises:
+        BadRequest: the client takes no SDP answer.
+    """
+    accept = request.headers.get("accept", "*/*")
+    types = {part.split(";")[0].strip().lower() for part in accept.split(",")}
+    if not types & {SDP, "application/*", "*/*"}:
+        raise BadRequest(406, "not_acceptable", f"the answer is {SDP}, got Accept: {accept:.80}")
 
 
 async def _read_offer(request: Request, limit: int) -> str:

@@ -42,7 +42,9 @@ def content(status: int, media_type: str, *, binary: bool = False) -> Responses:
     return {status: {"description": HTTPStatus(status).phrase, "content": {media_type: schema}}}
 
 
-ANSWERED = content(201, "application/sdp") | errors(400, 404, 408, 409, 413, 415, 422, 429, 503)
+ANSWERED = content(201, "application/sdp") | errors(
+    400, 404, 406, 408, 409, 413, 415, 422, 429, 503
+)
 RESUMED = content(201, "application/sdp") | errors(400, 404, 408, 413, 415, 422)
 POSTER = content(200, "image/jpeg", binary=True) | errors(404)
 METRICS = content(200, "text/plain")

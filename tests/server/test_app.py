@@ -95,6 +95,10 @@ def test_every_bad_request_is_a_4xx_with_a_sentence(run: Callable[[Scenario], No
         large = "v=0\r\n" + "a=x\r\n" * 20_000
         assert await post(ada, offer, json_type) == (415, "content_type")
         assert await post(ada, offer, {}) == (415, "content_type")
+        html = SDP | {"accept": "text/html, image/*;q=0.5"}
+        assert await post(ada, offer, html) == (406, "not_acceptable")
+        anything = SDP | {"accept": "text/html, */*;q=0.1"}
+        assert await post(ada, "", anything) == (400, "empty")
         assert await post(ada, "", SDP) == (400, "empty")
         assert await post(ada, "{}", SDP) == (400, "bad_sdp")
         assert await post(ada, b"\xff\xfe", SDP) == (400, "bad_sdp")
@@ -107,6 +111,7 @@ def test_every_bad_request_is_a_4xx_with_a_sentence(run: Callable[[Scenario], No
         for method, path, status, code in [
             ("GET", "/v1/sessions", 404, "not_found"),
             ("PUT", "/v1/sessions", 405, "method_not_allowed"),
+            ("PATCH", "/v1/sessions/none", 405, "method_not_allowed"),
             ("DELETE", "/v1/sessions/none", 404, "unknown_session"),
             ("GET", "/v1/avatars/eve/poster.jpg", 404, "unknown_avatar"),
             ("GET", "/v1/avatars/..%2f..%2fetc/poster.jpg", 404, "not_found"),
