@@ -1,21 +1,25 @@
 """Calls at once: as many as the server admits, and what one more does to them.
 
     lipwire bench load --out report
-    lipwire bench load --gateways 2 --backend passthrough --seconds 30
+    lipwire bench load --gateways 2 --backend passthrough --seconds 30 --kill
 
 A server is started as its user starts it. Calls come one after the other until one is refused;
 then the calls that are there are watched while nobody knocks, while somebody knocks twice a second
-and is refused each time, and after that. All peers are in this process, on the server's machine,
-and cost about as much as a gateway: figures are those of a machine that carries both.
+and is refused each time, and after that. `--kill` then kills one gateway with its calls, and says
+what becomes of the others and how soon its places are free and it is back. All peers are in this
+process, on the server's machine, and cost about as much as a gateway: figures are those of a
+machine that carries both.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.metadata
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -34,6 +38,8 @@ from server import aiortc_overrides
 KNOCK_INTERVAL_S = 0.5
 SETTLE_S = 5.0  # after the last call: connecting, first delay
 CONNECT_S = 20.0
+BACK_S = 60.0  # a gateway that is not back by then will not be
+GAP_MS = 1000.0  # a call that shows nothing for so long is lost; a busy machine may drop pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,9 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             elapsed = time.monotonic() - began
             used = {name: value - cpu[name] for name, value in processes.cpu_s().items()}
             status = (await client.get("/v1/status")).json()
+            killed = None
+            if options.kill:
+                killed = await _kill(client, calls, server.pid, options.seconds)
             for call in calls:
                 await client.delete(call.caller.location)
                 await call.caller.close()
@@ -113,6 +122,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         server.terminate()
         await server.wait()
     return {
+        "command": " ".join(["lipwire bench load", *options.given]),
+        "versions": {name: importlib.metadata.version(name) for name in ("aiortc", "openvino")},
         "machine": {
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
@@ -127,6 +138,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "spread": [gateway["active"] for gateway in status["sessions"].get("gateways", [])],
         "phases": {name: [asdict(call) for call in figures] for name, figures in phases.items()},
         "knocks": knocks,
+        "killed": killed,
         "cpu_percent_of_one_core": {
             ("supervisor" if options.gateways != 1 else "gateway"): round(
                 100 * used["gateway"] / elapsed, 1
@@ -165,6 +177,39 @@ async def _watch(calls: Sequence[Watched], seconds: float) -> list[CallFigures]:
     await asyncio.sleep(seconds)
     ended = time.monotonic()
     return [call.figures(began, ended, before) for call, before in zip(calls, late, strict=True)]
+
+
+async def _kill(
+    client: httpx.AsyncClient, calls: Sequence[Watched], server_pid: int, seconds: float
+) -> dict[str, Any]:
+    """Kills one gateway that holds calls; what became of all."""
+    children = Path(f"/proc/{server_pid}/task/{server_pid}/children").read_text().split()
+    # Shared memory of calls is named after the process that holds them.
+    holder = next(pid for pid in children if list(Path("/dev/shm").glob(f"lipwire-{pid}-*")))
+    watching = asyncio.create_task(_watch(calls, seconds))
+    killed_at = time.monotonic()
+    os.kill(int(holder), signal.SIGKILL)
+    freed_s: float | None = None
+    back_s: float | None = None
+    while back_s is None and time.monotonic() - killed_at < BACK_S:
+        await asyncio.sleep(0.05)
+        try:
+            told = (await client.get("/v1/status", headers={"connection": "close"})).json()
+        except httpx.TransportError:  # the connection was to the one that was killed
+            continue
+        sessions = told["sessions"]
+        since = round(time.monotonic() - killed_at, 2)
+        if freed_s is None and sessions["active"] < len(calls):
+            freed_s = since
+        if freed_s is not None and all(gateway["up"] for gateway in sessions["gateways"]):
+            back_s = since
+    figures = await watching
+    return {
+        "calls": [asdict(call) for call in figures],
+        "calls_without_a_gap": sum(call.longest_gap_ms < GAP_MS for call in figures),
+        "places_free_after_s": freed_s,
+        "gateway_back_after_s": back_s,
+    }
 
 
 async def _knock(client: httpx.AsyncClient, query: dict[str, str]) -> dict[str, Any]:
@@ -258,12 +303,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--most", type=int, default=16, help="calls to try at most (16)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each phase (20)")
+    parser.add_argument("--kill", action="store_true", help="kill one of several gateways at last")
     parser.add_argument("--avatar", help="name of the avatar (the first)")
     parser.add_argument("--speech", type=Path, help="a sound file (syllables of noise)")
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--out", type=Path, help="write load.json and load.html here")
     options = parser.parse_args(given)
+    if options.kill and options.gateways < 2:
+        parser.error("--kill needs --gateways of 2 or more")
+    options.given = given
     figures = asyncio.run(measure(options))
     if options.out is not None:
         write_report(options.out, "load", figures, report_of(figures, given))
