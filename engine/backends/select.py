@@ -10,13 +10,21 @@ import importlib
 import importlib.metadata
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from engine.backends.availability import (
+    Absent,
+    Availability,
+    BackendChoice,
+    PassedOver,
+    Ready,
+    nvidia_driver_loaded,
+)
 from engine.backends.base import Backend
-from engine.errors import BackendError, LipwireError
+from engine.errors import BackendError, ConfigError
 from engine.plans.cache import PlanCache
 from engine.spec import ModelSpec
 
@@ -28,26 +36,44 @@ Precision = Literal["f32", "bf16", "f16"]
 ONNX_FILES = ("unet.onnx", "codec_encoder.onnx", "codec_decoder.onnx", "audio_encoder.onnx")
 SAFETENSORS_FILES = ("unet.safetensors", "codec.safetensors", "audio_encoder.safetensors")
 
-# In the order of preference; torch comes twice, because it is the best choice
-# on CUDA and the last resort on a CPU.
-_AUTO_ORDER = ("tensorrt", "torch-cuda", "openvino", "onnxruntime", "torch-cpu")
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """What is opened.
+
+    Attributes:
+        precision: "f32", "bf16" or "f16"; None leaves it to the backend.
+        spec: how the model is run; None: as its folder says.
+        plans: where backends that compile keep what they compiled; None: nowhere.
+    """
+
+    model_dir: Path
+    precision: str | None = None
+    spec: ModelSpec | None = None
+    plans: PlanCache | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class BackendStatus:
-    """Whether one backend can run a model here, and if not, what to do about it.
+class Candidate:
+    """A backend as `auto` sees it.
 
     Attributes:
-        name: as `auto` calls it; what `open_backend` takes is the part before "-".
-        usable: everything it needs is there.
-        detail: version and device, or what is missing.
-        remedy: what to do; empty when usable.
+        name: what `open_backend` takes is the part before "-".
+        availability: looks whether it can run the model of a folder here; loads no model.
+        open: loads and compiles the model.
     """
 
     name: str
-    usable: bool
-    detail: str
-    remedy: str = ""
+    availability: Callable[[Path], Availability]
+    open: Callable[[OpenRequest], Backend]
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenBackend:
+    """A backend that is open, and why it is this one."""
+
+    backend: Backend
+    choice: BackendChoice
 
 
 def _version(distribution: str) -> str | None:
@@ -63,79 +89,95 @@ def _missing(folder: Path, files: tuple[str, ...]) -> list[str]:
     return [name for name in files if not (folder / name).is_file()]
 
 
-def _onnx_status(name: str, model_dir: Path) -> BackendStatus:
+def _graphs_availability(name: str, model_dir: Path) -> Availability:
     version = _version(name)
     if version is None:
-        return BackendStatus(name, False, f"{name} is not installed", f"pip install {name}")
+        return Absent("not_installed", f"{name} is not installed", f"pip install {name}")
     missing = _missing(model_dir, ONNX_FILES)
     if missing:
-        return BackendStatus(
-            name,
-            False,
-            f"{name} {version} found no {', '.join(missing)} in {model_dir}",
-            f"python -m export.to_onnx {model_dir}",
-        )
-    return BackendStatus(name, True, f"{name} {version}, CPU, one thread")
+        detail = f"{name} {version} found no {', '.join(missing)} in {model_dir}"
+        return Absent("no_files", detail, f"python -m export.to_onnx {model_dir}")
+    return Ready(f"{name} {version}, CPU, one thread")
 
 
-def _torch_status(name: str, model_dir: Path) -> BackendStatus:
+def _torch_availability(model_dir: Path) -> Availability:
     version = _version("torch")
     if version is None:
-        detail = "torch is not installed"
-        return BackendStatus(name, False, detail, 'pip install -e ".[latentsync]"')
+        return Absent("not_installed", "torch is not installed", 'pip install -e ".[latentsync]"')
     missing = _missing(model_dir, SAFETENSORS_FILES)
     if missing:
         detail = f"torch {version} found no {', '.join(missing)} in {model_dir}"
-        return BackendStatus(name, False, detail, "restore the model folder")
-    if name != "torch-cuda":
-        return BackendStatus(name, True, f"torch {version}, the reference, slow on a CPU")
+        return Absent("no_files", detail, "restore the model folder")
+    return Ready(f"torch {version}, the reference, slow on a CPU")
+
+
+def _cuda_availability(model_dir: Path) -> Availability:
+    found = _torch_availability(model_dir)
+    if isinstance(found, Absent):
+        return found
+    version = _version("torch") or ""
     if "+cpu" in version:
         detail = f"torch {version} is built without CUDA"
-        return BackendStatus(name, False, detail, "with an NVIDIA GPU, install torch with CUDA")
+        return Absent("no_device", detail, "with an NVIDIA GPU, install torch with CUDA")
     if not importlib.import_module("torch").cuda.is_available():
         detail = f"torch {version} sees no CUDA device"
-        return BackendStatus(name, False, detail, "with an NVIDIA GPU, check its driver")
-    return BackendStatus(name, True, f"torch {version}, CUDA")
+        if nvidia_driver_loaded():
+            detail += ", though NVIDIA's driver is loaded"
+            return Absent("driver", detail, "nvidia-smi; the driver may be older than torch's CUDA")
+        return Absent("no_device", detail, "with an NVIDIA GPU, check its driver")
+    return Ready(f"torch {version}, CUDA")
 
 
-def _tensorrt_status() -> BackendStatus:
+def _tensorrt_availability(_: Path) -> Availability:
     version = _version("tensorrt")
     detail = "TensorRT is not installed" if version is None else f"TensorRT {version}"
-    return BackendStatus(
-        "tensorrt",
-        False,
+    return Absent(
+        "unsupported",
         f"{detail}; this version of Lipwire builds no TensorRT plans yet",
         "with an NVIDIA GPU, use torch with CUDA",
     )
 
 
-def _status(candidate: str, model_dir: Path) -> BackendStatus:
-    if candidate == "tensorrt":
-        return _tensorrt_status()
-    if candidate.startswith("torch"):
-        return _torch_status(candidate, model_dir)
-    return _onnx_status(candidate, model_dir)
+def _open_openvino(request: OpenRequest) -> Backend:
+    from engine.backends import openvino_backend
+
+    return openvino_backend.open_model(
+        request.model_dir, request.precision, request.spec, request.plans
+    )
 
 
-def describe_backends(model_dir: Path) -> list[BackendStatus]:
-    """Every backend in the order in which `auto` tries them; nothing is loaded but torch."""
-    return [_status(candidate, model_dir) for candidate in _AUTO_ORDER]
+def _open_onnxruntime(request: OpenRequest) -> Backend:
+    from engine.backends import onnxruntime_backend
+
+    return onnxruntime_backend.open_model(request.model_dir, request.precision, request.spec)
 
 
-def _open(
-    candidate: str,
-    model_dir: Path,
-    precision: str | None,
-    spec: ModelSpec | None,
-    plans: PlanCache | None,
-) -> Backend:
-    if candidate == "openvino":
-        from engine.backends import openvino_backend
+def _open_torch(request: OpenRequest) -> Backend:
+    from engine.backends import torch_backend
 
-        return openvino_backend.open_model(model_dir, precision, spec, plans)
-    module = importlib.import_module(f"engine.backends.{candidate.split('-')[0]}_backend")
-    open_model: Callable[[Path, str | None, ModelSpec | None], Backend] = module.open_model
-    return open_model(model_dir, precision, spec)
+    return torch_backend.open_model(request.model_dir, request.precision, request.spec)
+
+
+def _open_tensorrt(request: OpenRequest) -> Backend:
+    raise BackendError("this version of Lipwire builds no TensorRT plans yet")
+
+
+# The best first; torch comes twice, because it is the best choice on CUDA and the last resort
+# on a CPU.
+CANDIDATES = (
+    Candidate("tensorrt", _tensorrt_availability, _open_tensorrt),
+    Candidate("torch-cuda", _cuda_availability, _open_torch),
+    Candidate("openvino", lambda folder: _graphs_availability("openvino", folder), _open_openvino),
+    Candidate(
+        "onnxruntime", lambda folder: _graphs_availability("onnxruntime", folder), _open_onnxruntime
+    ),
+    Candidate("torch-cpu", _torch_availability, _open_torch),
+)
+
+
+def describe_backends(model_dir: Path) -> dict[str, Availability]:
+    """Every backend, the best first; nothing is loaded but torch."""
+    return {item.name: _availability(item, model_dir) for item in CANDIDATES}
 
 
 def open_backend(
@@ -145,40 +187,98 @@ def open_backend(
     spec: ModelSpec | None = None,
     plans: PlanCache | None = None,
 ) -> Backend:
-    """The backend that runs the model of a folder.
+    """The backend that runs the model of a folder: `choose_backend` without its reasons."""
+    return choose_backend(OpenRequest(model_dir, precision, spec, plans), name).backend
+
+
+def choose_backend(
+    request: OpenRequest,
+    name: str = "auto",
+    *,
+    avoid: Mapping[str, str] | None = None,
+    trial: Callable[[Backend], object] | None = None,
+) -> ChosenBackend:
+    """The backend that runs the model of a folder, and why it is that one.
 
     Args:
-        model_dir: a model folder (`engine.checkpoints.resolve_model` finds it by name).
         name: a backend, or "auto" for the best that works here.
-        precision: "f32", "bf16" or "f16"; None leaves it to the backend.
-        spec: how the model is run; None: as its folder says.
-        plans: where backends that compile keep what they compiled; None: nowhere.
+        avoid: candidates that "auto" must not try: name -> why.
+        trial: run with a backend that was opened; one that raises in it does not work.
 
     Raises:
         ConfigError: the folder's `model.json` is absent or wrong.
-        BackendError: an unknown name, a backend that is absent or refuses the
-            model, or for "auto" no backend at all, with every reason.
+        BackendError: an unknown name, a backend that is absent, refuses the model or fails its
+            trial, or for "auto" no backend at all, with every reason.
     """
+    precision = request.precision
     if name not in get_args(BackendName):
         raise BackendError(f"expected a backend of {get_args(BackendName)}, got {name!r}")
     if precision is not None and precision not in get_args(Precision):
         raise BackendError(f"expected a precision of {get_args(Precision)}, got {precision!r}")
-    ModelSpec.read(model_dir)
-    if name != "auto":
-        status = _status(name, model_dir)
-        if not status.usable:
-            raise BackendError(f"backend {name}: {status.detail}. To do: {status.remedy}.")
-        return _open(name, model_dir, precision, spec, plans)
-    refused: list[str] = []
-    for candidate in _AUTO_ORDER:
-        status = _status(candidate, model_dir)
-        if not status.usable:
-            refused.append(status.detail)
-            logger.info("backend %s passed over: %s", candidate, status.detail)
-            continue
-        try:
-            return _open(candidate, model_dir, precision, spec, plans)
-        except (LipwireError, ImportError, OSError) as error:
-            refused.append(f"{candidate}: {error}")
-            logger.warning("backend %s failed, trying the next: %s", candidate, error)
-    raise BackendError(f"no backend can run {model_dir}: {'; '.join(refused)}")
+    ModelSpec.read(request.model_dir)
+    passed: list[PassedOver] = []
+    for candidate in _named(name):
+        refusal = _refusal(candidate, request, avoid or {})
+        if refusal is None:
+            try:
+                backend = _opened(candidate, request, trial)
+            except BackendError as error:
+                remedy = "look into the log; lipwire doctor"
+                refusal = PassedOver(candidate.name, "failed", str(error), remedy)
+            else:
+                return ChosenBackend(
+                    backend, BackendChoice(candidate.name, name != "auto", tuple(passed))
+                )
+        if name != "auto" and len(passed) + 1 == len(_named(name)):
+            raise BackendError(f"backend {name}: {refusal.detail}. To do: {refusal.remedy}.")
+        level = logging.WARNING if refusal.broken else logging.INFO
+        logger.log(level, "backend %s passed over: %s", candidate.name, refusal.detail)
+        passed.append(refusal)
+    reasons = "; ".join(f"{item.name}: {item.detail}" for item in passed)
+    raise BackendError(f"no backend can run {request.model_dir}: {reasons}")
+
+
+def _named(name: str) -> list[Candidate]:
+    """The candidates that a name means; "torch" is whichever of the two works."""
+    return [item for item in CANDIDATES if name == "auto" or item.name.split("-")[0] == name]
+
+
+def _refusal(
+    candidate: Candidate, request: OpenRequest, avoid: Mapping[str, str]
+) -> PassedOver | None:
+    """Why a candidate is not even opened; None: it is."""
+    if candidate.name in avoid:
+        remedy = "repair it and start again, or choose another with --backend"
+        return PassedOver(candidate.name, "crashed", avoid[candidate.name], remedy)
+    found = _availability(candidate, request.model_dir)
+    if isinstance(found, Ready):
+        return None
+    return PassedOver(candidate.name, found.reason, found.detail, found.remedy)
+
+
+def _availability(candidate: Candidate, model_dir: Path) -> Availability:
+    try:
+        return candidate.availability(model_dir)
+    except Exception as error:  # noqa: BLE001 - importing a broken library raises anything
+        detail = f"looking for it raised {type(error).__name__}: {error}"
+        return Absent("driver", detail, "reinstall its library, or check its driver")
+
+
+def _opened(
+    candidate: Candidate, request: OpenRequest, trial: Callable[[Backend], object] | None
+) -> Backend:
+    """The backend, open and tried.
+
+    Raises:
+        ConfigError: a setting that no backend can use.
+        BackendError: anything else; libraries and drivers raise what they like.
+    """
+    try:
+        backend = candidate.open(request)
+        if trial is not None:
+            trial(backend)
+        return backend
+    except (BackendError, ConfigError):
+        raise
+    except Exception as error:
+        raise BackendError(f"{type(error).__name__}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -10,13 +11,23 @@ from pathlib import Path
 import pytest
 
 from engine.backends import select
-from engine.backends.select import describe_backends, open_backend
+from engine.backends.availability import Availability, Ready
+from engine.backends.base import Backend
+from engine.backends.select import (
+    Candidate,
+    OpenRequest,
+    choose_backend,
+    describe_backends,
+    open_backend,
+)
 from engine.errors import BackendError, ConfigError
+from tests.fakes import FakeBackend
 from tests.tiny_models import make_tiny_model
 
 
 def test_auto_takes_openvino_on_a_cpu(tiny_onnx_model: Path) -> None:
-    usable = [item.name for item in describe_backends(tiny_onnx_model) if item.usable]
+    found = describe_backends(tiny_onnx_model)
+    usable = [name for name, item in found.items() if isinstance(item, Ready)]
     assert usable == ["openvino", "onnxruntime", "torch-cpu"]
     assert open_backend(tiny_onnx_model).name.startswith("openvino")
 
@@ -76,3 +87,80 @@ def test_choosing_openvino_imports_no_torch(tiny_onnx_model: Path) -> None:
         "assert 'openvino' in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Fails:
+    """A trial that the named backends do not pass."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.tried: list[str] = []
+
+    def __call__(self, backend: Backend) -> None:
+        self.tried.append(backend.name.split("-")[0])
+        if self.tried[-1] in self.names:
+            raise RuntimeError("the first hop is refused")
+
+
+def test_a_backend_that_fails_its_trial_gives_way_to_the_next_with_a_warning(
+    tiny_onnx_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = Fails("openvino")
+    with caplog.at_level(logging.WARNING):
+        chosen = choose_backend(OpenRequest(tiny_onnx_model), trial=trial)
+    assert trial.tried == ["openvino", "onnxruntime"]
+    assert chosen.backend.name == "onnxruntime-f32" and chosen.choice.name == "onnxruntime"
+    (broken,) = [item for item in chosen.choice.passed if item.broken]
+    assert (broken.name, broken.reason) == ("openvino", "failed")
+    assert broken.detail == "RuntimeError: the first hop is refused"
+    assert chosen.choice.why == f"openvino does not work: {broken.detail}"
+    (record,) = caplog.records
+    assert "openvino passed over" in record.message and broken.detail in record.message
+
+
+def test_a_backend_whose_module_cannot_be_imported_gives_way(
+    tiny_onnx_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "engine.backends.openvino_backend", raising=False)
+    monkeypatch.delattr("engine.backends.openvino_backend", raising=False)
+    monkeypatch.delitem(sys.modules, "engine.backends.openvino_plans", raising=False)
+    monkeypatch.setattr(select, "_version", lambda distribution: "1.0")
+    chosen = choose_backend(OpenRequest(tiny_onnx_model))
+    assert chosen.choice.name == "onnxruntime"
+    assert "import of openvino halted" in chosen.choice.why
+
+
+def test_a_library_that_breaks_while_it_is_looked_for_gives_way(
+    tiny_onnx_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_driver(folder: Path) -> Availability:
+        raise RuntimeError("CUDA driver version is insufficient")
+
+    first = Candidate("torch-cuda", broken_driver, lambda request: FakeBackend())
+    monkeypatch.setattr(select, "CANDIDATES", (first, *select.CANDIDATES[2:]))
+    chosen = choose_backend(OpenRequest(tiny_onnx_model))
+    assert chosen.choice.name == "openvino"
+    assert [item.reason for item in chosen.choice.passed] == ["driver"]
+    assert "driver version is insufficient" in chosen.choice.why
+
+
+def test_a_backend_that_is_to_be_avoided_is_not_opened(tiny_onnx_model: Path) -> None:
+    trial = Fails()
+    why = "the engine was lost"
+    chosen = choose_backend(OpenRequest(tiny_onnx_model), avoid={"openvino": why}, trial=trial)
+    assert trial.tried == ["onnxruntime"]
+    assert chosen.choice.why == f"openvino does not work: {why}"
+
+
+def test_a_backend_that_was_named_has_no_substitute(tiny_onnx_model: Path) -> None:
+    with pytest.raises(BackendError, match=r"backend openvino: RuntimeError: the first hop"):
+        choose_backend(OpenRequest(tiny_onnx_model), "openvino", trial=Fails("openvino"))
+    named = choose_backend(OpenRequest(tiny_onnx_model), "onnxruntime")
+    assert named.choice.why == "it was asked for"
+
+
+def test_where_better_ones_are_merely_absent_the_reason_names_them(tiny_onnx_model: Path) -> None:
+    chosen = choose_backend(OpenRequest(tiny_onnx_model))
+    assert not any(item.broken for item in chosen.choice.passed)
+    assert chosen.choice.why.endswith("(no tensorrt, no torch-cuda)")
