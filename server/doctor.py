@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from engine.backends.availability import Ready
 from engine.backends.select import describe_backends
 from engine.checkpoints import BUNDLED, altered_files, models_dir, resolve_model
 from engine.cpu import cpu_flags
@@ -131,23 +132,20 @@ def check_published() -> list[Check]:
 def check_backends(model: str = "bundled") -> list[Check]:
     """What can run the model; bad only when nothing can."""
     try:
-        statuses = describe_backends(resolve_model(model))
+        found = describe_backends(resolve_model(model))
     except LipwireError as error:
         return [Check("backends", "bad", str(error), "repair the model first")]
-    checks = [
-        Check(
-            f"backend {status.name}",
-            "ok" if status.usable else "note",
-            status.detail,
-            status.remedy,
-        )
-        for status in statuses
-    ]
-    chosen = next((status for status in statuses if status.usable), None)
+    checks = []
+    for name, item in found.items():
+        if isinstance(item, Ready):
+            checks.append(Check(f"backend {name}", "ok", item.detail))
+        else:
+            checks.append(Check(f"backend {name}", "note", item.detail, item.remedy))
+    chosen = next((name for name, item in found.items() if isinstance(item, Ready)), None)
     if chosen is None:
         checks.append(Check("backend auto", "bad", "none", "pip install openvino"))
     else:
-        checks.append(Check("backend auto", "ok", f"chooses {chosen.name}"))
+        checks.append(Check("backend auto", "ok", f"chooses {chosen}"))
     return checks
 
 

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Literal
 
 from engine.errors import LipwireError
+from server.crash_record import CrashRecord
 from server.engine_messages import (
     EngineFailed,
     EngineReady,
@@ -79,6 +80,7 @@ class EngineHost:
         self._reaping = asyncio.Lock()
         self._supervisor: asyncio.Task[None] | None = None
         self._pong_at = 0.0
+        self._crashes = CrashRecord()
 
     @property
     def pid(self) -> int | None:
@@ -146,6 +148,7 @@ class EngineHost:
         if self.ready is not None:  # calls wait: only what they need
             shown = {stream.avatar for stream in self._streams.values() if stream.avatar}
             settings = dataclasses.replace(settings, calibrate=False, prepare=tuple(shown))
+        settings = dataclasses.replace(settings, avoid=dict(self._crashes.avoid))
         process = context.Process(
             target=run_engine, args=(theirs, settings), name="engine", daemon=True
         )
@@ -190,6 +193,7 @@ class EngineHost:
             self.state = "restarting"
             self.restarts += 1
             logger.error("engine: restarting, pid was %s", self.pid)
+            self._note_crash()
             for stream in list(self._streams.values()):
                 stream.lost()
             await self._reap()
@@ -200,9 +204,18 @@ class EngineHost:
                 except EngineUnavailable as error:
                     failures += 1
                     logger.error("engine: %s", error)
+                    self._crashes.forgive()
                 else:
                     failures = 0
                     break
+
+    def _note_crash(self) -> None:
+        choice = self.ready.choice if self.ready is not None else None
+        if choice is None or choice.asked:  # a backend that was named runs, or none
+            return
+        if self._crashes.note(choice.name, time.monotonic()):
+            why = self._crashes.avoid[choice.name]
+            logger.warning("engine: backend %s gives way to the next best: %s", choice.name, why)
 
     async def _watch(self) -> None:
         """Returns when the engine is gone or silent."""

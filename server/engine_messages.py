@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from engine.backends.availability import BackendChoice
 from engine.gate import ClosedReason
 from engine.plans.cache import PlanCache
 from engine.run_options import RunOptions
@@ -37,6 +38,7 @@ class EngineSettings:
         calibrate: measure at start what calls cost.
         listen: Unix socket where gateways connect besides the one that starts the engine, in a
             folder that only its user can enter: what comes over it is unpickled.
+        avoid: backends that "auto" must not try: name -> why.
     """
 
     core: str
@@ -50,6 +52,7 @@ class EngineSettings:
     prepare: tuple[str, ...] | None = None
     calibrate: bool = False
     listen: Path | None = None
+    avoid: Mapping[str, str] = field(default_factory=dict)
 
 
 # --- gateway to engine ---------------------------------------------------------
@@ -144,6 +147,7 @@ class EngineReady:
         hop_ms: measured time of one warm hop.
         hop_costs: what hops of calls cost, by batch size; empty where nothing is computed.
         lookahead_samples: sound after a frame's end that the frame needs.
+        choice: which backend runs and why; None where none does.
     """
 
     model: str
@@ -153,6 +157,7 @@ class EngineReady:
     lookahead_samples: int
     hop_ms: float
     hop_costs: tuple[HopCost, ...] = ()
+    choice: BackendChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from engine.avatar import AvatarSource, PreparedAvatar, load_avatar, prepare_avatar
-from engine.backends.base import Backend, HopInput
-from engine.backends.select import open_backend
+from engine.backends.base import Backend
+from engine.backends.select import OpenRequest, choose_backend
 from engine.camera import CameraSource
 from engine.checkpoints import resolve_model
 from engine.errors import AvatarError, ConfigError
@@ -31,11 +28,10 @@ from server.capacity import HopCost
 from server.engine_calibration import measure_hops
 from server.engine_core import SessionFrames
 from server.engine_messages import EngineReady, EngineSettings, OpenSession
+from server.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
 
-WARM_HOPS = 6  # the first ones compile and fill caches
-WARM_MS = 20_000  # a model that is far too slow is not warmed up any longer
 PREPARED_AVATARS = 8  # kept in memory, about 80 MB each at 512 px and 8 s
 
 
@@ -53,18 +49,22 @@ class StreamsCore:
     def __init__(self, settings: EngineSettings) -> None:
         folder, run = resolve_model(settings.model), settings.run
         chosen = run.applied(ModelSpec.read(folder))
-        self._backend: Backend = open_backend(
-            folder, settings.backend, run.precision, chosen, settings.plans
+        self._hop_frames = settings.hop_frames or chosen.hop_frames
+        if self._hop_frames > chosen.window_frames:
+            raise ConfigError(
+                f"expected hop_frames of at most {chosen.window_frames}, got {self._hop_frames}"
+            )
+        self._hop_ms = 0.0
+        opened = choose_backend(
+            OpenRequest(folder, run.precision, chosen, settings.plans),
+            settings.backend,
+            avoid=settings.avoid,
+            trial=self._try,
         )
+        self._backend, self._choice = opened.backend, opened.choice
         # Shared by all sessions: it keeps nothing of their pictures, and they are run in turn.
         self._detector = open_detector(folder)
         self._budget = DetectorBudget()
-        spec = self._backend.spec
-        self._hop_frames = settings.hop_frames or spec.hop_frames
-        if self._hop_frames > spec.window_frames:
-            raise ConfigError(
-                f"expected hop_frames of at most {spec.window_frames}, got {self._hop_frames}"
-            )
         self._library = AvatarLibrary(settings.avatar_dirs)
         self._calibrate = settings.calibrate
         self._prepare = settings.prepare
@@ -74,9 +74,8 @@ class StreamsCore:
         self._told: dict[str, _Told] = {}
 
     def describe(self) -> EngineReady:
-        """Warms the network up and prepares the avatars, so that no call waits for either."""
-        spec = self._backend.spec
-        hop_ms = self._warm_up()
+        """Prepares the avatars, so that no call waits for it; the network is warm."""
+        spec, hop_ms = self._backend.spec, self._hop_ms
         names = self._prepare
         if names is None:
             names = tuple(info.name for info in self._library.infos())
@@ -93,7 +92,11 @@ class StreamsCore:
             lookahead_samples=spec.audio.lookahead_samples,
             hop_ms=hop_ms,
             hop_costs=self._hop_costs(hop_ms) if self._calibrate else (),
+            choice=self._choice,
         )
+
+    def _try(self, backend: Backend) -> None:
+        self._hop_ms = warm_up(backend, self._hop_frames)
 
     def open(self, request: OpenSession) -> None:
         spec = self._backend.spec
@@ -168,29 +171,3 @@ class StreamsCore:
             return (HopCost(1, hop_ms, hop_ms),)
         avatar = next(iter(self._prepared.values()))
         return tuple(measure_hops(self._backend, avatar, self._hop_frames))
-
-    def _warm_up(self) -> float:
-        """Runs the network on nothing; the median time of one hop in ms."""
-        backend, spec, hop = self._backend, self._backend.spec, self._hop_frames
-        backend.warm_up(hop)
-        crops = np.full((hop, spec.resolution, spec.resolution, 3), 128, np.uint8)
-        masked = backend.encode(crops, masked=True)
-        whole = backend.encode(crops, masked=False)
-        state = backend.new_session(hop_frames=hop, seed=0)
-        mel = np.zeros((hop, spec.audio.n_mels, spec.audio.mel_frames), np.float32)
-        times: list[float] = []
-        while len(times) < WARM_HOPS and sum(times) < WARM_MS:
-            began = time.monotonic()
-            backend.run_hop([HopInput(state, mel, masked, whole)])
-            times.append((time.monotonic() - began) * 1000)
-        hop_ms, own_ms = statistics.median(times), hop * FRAME_SAMPLES * 1000 / SAMPLE_RATE_HZ
-        if hop_ms > own_ms:
-            logger.warning(
-                "%s on %s is too slow for real time: a hop of %.0f ms takes %.0f ms. Calls will "
-                "mostly show source pictures; lipwire render works at its own speed.",
-                spec.name,
-                backend.name,
-                own_ms,
-                hop_ms,
-            )
-        return hop_ms

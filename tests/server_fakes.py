@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from engine.backends.availability import BackendChoice, PassedOver
 from engine.errors import ModelError, StreamError
 from engine.media import F32, Picture
 from server.engine_core import PassthroughCore, SessionFrames
@@ -70,6 +71,21 @@ class BrokenCore(PassthroughCore):
 
     def describe(self) -> EngineReady:
         raise ModelError("expected a model, found a potato")
+
+
+class ChoosingCore(CueCore):
+    """Runs "fast", or "slow" where "fast" is to be avoided."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
+        passed = [
+            PassedOver(name, "crashed", why, "repair it") for name, why in settings.avoid.items()
+        ]
+        name = "slow" if "fast" in settings.avoid else "fast"
+        self._choice = BackendChoice(name, asked=False, passed=passed)
+
+    def describe(self) -> EngineReady:
+        return dataclasses.replace(super().describe(), choice=self._choice)
 
 
 class DyingCore(PassthroughCore):

@@ -261,3 +261,30 @@ def test_an_engine_that_cannot_start_says_why(core: str, message: str) -> None:
         await host.stop()
 
     asyncio.run(main())
+
+
+def test_after_three_crashes_the_next_best_backend_runs_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        host = EngineHost(engine_settings("ChoosingCore"))
+        await host.start()
+        ran = []
+        for lost in range(1, 4):
+            assert host.ready is not None and host.ready.choice is not None
+            ran.append(host.ready.choice.name)
+            assert host.pid is not None
+            os.kill(host.pid, signal.SIGKILL)
+            async with asyncio.timeout(TIMEOUT_S):
+                while host.restarts < lost or host.state != "ready":
+                    await asyncio.sleep(0.01)
+        assert host.ready is not None
+        choice = host.ready.choice
+        assert choice is not None
+        assert ran == ["fast"] * 3
+        assert choice.name == "slow"
+        assert choice.why.startswith("fast does not work: the engine was lost 3 times")
+        assert "backend fast gives way to the next best" in caplog.text
+        await host.stop()
+
+    asyncio.run(main())

@@ -1,0 +1,48 @@
+"""A backend's first hops: they compile and fill caches, and show that it works and how fast."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+
+import numpy as np
+
+from engine.backends.base import Backend, HopInput
+from engine.media import FRAME_SAMPLES, SAMPLE_RATE_HZ
+
+logger = logging.getLogger(__name__)
+
+WARM_HOPS = 6  # the first ones compile and fill caches
+WARM_MS = 20_000  # a model that is far too slow is not warmed up any longer
+
+
+def warm_up(backend: Backend, hop_frames: int) -> float:
+    """The median time of one hop in ms, run on grey faces and silence.
+
+    Raises:
+        Exception: whatever a backend that does not work here raises.
+    """
+    spec = backend.spec
+    backend.warm_up(hop_frames)
+    crops = np.full((hop_frames, spec.resolution, spec.resolution, 3), 128, np.uint8)
+    masked = backend.encode(crops, masked=True)
+    whole = backend.encode(crops, masked=False)
+    state = backend.new_session(hop_frames=hop_frames, seed=0)
+    mel = np.zeros((hop_frames, spec.audio.n_mels, spec.audio.mel_frames), np.float32)
+    times: list[float] = []
+    while len(times) < WARM_HOPS and sum(times) < WARM_MS:
+        began = time.monotonic()
+        backend.run_hop([HopInput(state, mel, masked, whole)])
+        times.append((time.monotonic() - began) * 1000)
+    hop_ms, own_ms = statistics.median(times), hop_frames * FRAME_SAMPLES * 1000 / SAMPLE_RATE_HZ
+    if hop_ms > own_ms:
+        logger.warning(
+            "%s on %s is too slow for real time: a hop of %.0f ms takes %.0f ms. Calls will "
+            "mostly show source pictures; lipwire render works at its own speed.",
+            spec.name,
+            backend.name,
+            own_ms,
+            hop_ms,
+        )
+    return hop_ms
