@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -27,6 +28,7 @@ from server.auth import Grant, Tokens
 from server.avatar_routes import add_upload_routes
 from server.avatar_uploads import AvatarUploads, UploadRefused, limits_for
 from server.avatars import AvatarInfo, AvatarLibrary
+from server.backend_metrics import BackendCollector
 from server.client_limits import ClientLimited, client_of
 from server.config import CLIENT_WEB, Settings
 from server.engine_host import EngineHost
@@ -105,6 +107,7 @@ class Gateway:
         self.metrics.watch_engine(
             lambda: self.host.restarts, lambda: self.host.busy, lambda: self.host.rss_bytes
         )
+        self.metrics.registry.register(BackendCollector(lambda: self.host.ready))
         self.metrics.sessions_limit.set_function(lambda: self.places.limit)
 
     async def start(self) -> None:
@@ -291,6 +294,9 @@ def _add_status_routes(app: FastAPI, gateway: Gateway) -> None:
                 "hop_ms": round(ready.hop_ms, 1),
                 "busy": round(host.busy, 3),
             }
+            if ready.choice is not None:
+                engine["backend_reason"] = ready.choice.why
+                engine["backends_passed_over"] = [asdict(item) for item in ready.choice.passed]
         places = gateway.places
         sessions: dict[str, Any] = {"active": places.taken, "max": places.limit}
         if places.capacity is not None:
