@@ -206,7 +206,7 @@ function showMuted() {
 
 async function showAboutServer() {
   const { version, engine } = await fetchStatus();
-  const why = engine.backend_reason ? `: ${engine.backend_reason}` : "";
+  const why = engine.backend_reason ? `, because ${engine.backend_reason}` : "";
   $("about-server").textContent = [
     `Lipwire ${version}`,
     engine.model !== "none" && engine.model,

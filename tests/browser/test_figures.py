@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.page_actions import NO_FIGURE, PageOpener, sessions_of, start
 
@@ -110,6 +110,14 @@ def test_without_a_clipboard_the_figures_become_a_file(open_page: PageOpener) ->
     assert json.loads(download.value.path().read_text())["page"]["state"] == "idle"
 
 
-def test_what_runs_on_the_server_is_said_below(open_page: PageOpener) -> None:
+def test_what_runs_on_the_server_and_why_is_said_below(open_page: PageOpener) -> None:
+    def give_a_reason(route: Route) -> None:
+        status = route.fetch().json()
+        status["engine"]["backend_reason"] = "it was asked for"
+        route.fulfill(json=status)
+
     page = open_page()
     expect(page.locator("#about-server")).to_contain_text("passthrough")
+    page.route("**/v1/status", give_a_reason)
+    page.reload()
+    expect(page.locator("#about-server")).to_contain_text("passthrough, because it was asked for")
