@@ -149,12 +149,16 @@ class Caller:
     """
 
     def __init__(
-        self, base_url: str, microphone: Microphone | None = None, camera: Camera | None = None
+        self,
+        base_url: str,
+        microphone: Microphone | None = None,
+        camera: Camera | None = None,
+        configuration: RTCConfiguration | None = None,
     ) -> None:
         self._base_url = base_url
         self._microphone = microphone
         self._camera = camera
-        self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._connection = RTCPeerConnection(configuration or RTCConfiguration(iceServers=[]))
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Condition()
         self.channel: RTCDataChannel | None = None

@@ -111,6 +111,9 @@ export class Connection extends EventTarget {
   }
 
   async #negotiate({ mode, avatar, audio, video }, lost) {
+    const answer = await request("/v1/ice-servers");
+    const { ice_servers: iceServers } = await answer.json();
+    this.#peer.setConfiguration({ bundlePolicy: "max-bundle", iceServers });
     this.#peer.addTransceiver(audio, { direction: "sendrecv" });
     this.#peer.addTransceiver(video ?? "video", { direction: video ? "sendrecv" : "recvonly" });
     await this.#peer.setLocalDescription();

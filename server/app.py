@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -35,6 +36,7 @@ from server.engine_host import EngineHost
 from server.engine_messages import EngineReady, Mode
 from server.engine_settings import engine_settings
 from server.gateway_calibration import CallCost, measure_call_ms
+from server.ice import ice_links, ice_servers_for
 from server.metrics import Metrics
 from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces, Places
 from server.sessions import Draining, EngineNotReady, Sessions, SessionUnknown
@@ -203,7 +205,17 @@ def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
             gateway.metrics.refused.labels(getattr(error, "code", "server_full")).inc()
             raise
         headers = {"Location": f"/v1/sessions/{session}", "Cache-Control": "no-store"}
-        return Response(answer, 201, headers, media_type=SDP)
+        response = Response(answer, 201, headers, media_type=SDP)
+        for link in ice_links(ice_servers_for(gateway.settings, session[:8])):
+            response.headers.append("Link", link)
+        return response
+
+    @app.get("/v1/ice-servers")
+    async def ice_servers(response: Response) -> dict[str, Any]:
+        """STUN and TURN servers for a call that is about to be made."""
+        response.headers["Cache-Control"] = "no-store"
+        servers = ice_servers_for(gateway.settings, secrets.token_hex(4))
+        return {"ice_servers": [server.describe() for server in servers]}
 
     @app.post(
         "/v1/sessions/{session}/resume",

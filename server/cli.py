@@ -201,6 +201,8 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["auto", "on"],
         help="need tokens: everywhere but on loopback (auto), or there too, behind a proxy (on)",
     )
+    parser.add_argument("--tls-cert", type=Path, help="certificate chain, PEM: serve https")
+    parser.add_argument("--tls-key", type=Path, help="its key, PEM")
     parser.add_argument("--token-secret-file", type=Path, help="what tokens are signed with")
     parser.add_argument("--model", help="name or folder of the model (bundled)")
     parser.add_argument(

@@ -9,11 +9,12 @@ The TOML file holds the same names as this class, at its top level.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.errors import ConfigError
@@ -27,6 +28,8 @@ BUNDLED_AVATARS = REPOSITORY / "engine" / "bundled" / "avatars"
 CLIENT_WEB = REPOSITORY / "client_web"
 STREAMS_CORE = "server.engine_streams:StreamsCore"
 PASSTHROUGH_CORE = "server.engine_core:PassthroughCore"
+
+ICE_URL = re.compile(r"(stun|turn)s?:[A-Za-z0-9.:\[\]_-]+(\?transport=(udp|tcp))?")
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -52,6 +55,10 @@ class Settings(BaseSettings):
         token_secret_file: what tokens are signed with; None: `lipwire/token-secret` in the user's
             configuration folder (XDG). LIPWIRE_TOKEN_SECRET, where it is set, is the secret itself.
         allowed_origins: of pages elsewhere that may use this server, "https://example.org".
+        tls_cert, tls_key: PEM files, for https; both or none.
+        stun_urls, turn_urls: that clients are told of, "turn:turn.example.org:3478".
+        turn_secret: shared with the TURN servers (coturn: `static-auth-secret`).
+        turn_ttl_s: how long a client's TURN credentials last; a call needs them to the end.
         model: a name ("bundled") or the path of a model folder.
         backend: "auto", "openvino", "onnxruntime", "torch", "tensorrt", or
             "passthrough", which shows the source pictures without any model.
@@ -94,6 +101,12 @@ class Settings(BaseSettings):
     auth: Literal["auto", "on"] = "auto"
     token_secret_file: Path | None = None
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    stun_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    turn_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    turn_secret: SecretStr | None = None
+    turn_ttl_s: int = Field(default=7200, ge=60, le=86_400)
     model: str = "bundled"
     backend: str = "auto"
     hop_frames: int | None = Field(default=None, ge=1, le=16)
@@ -126,7 +139,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = "info"
     aiortc_overrides: bool = True
 
-    @field_validator("trusted_proxies", "allowed_origins", mode="before")
+    @field_validator("trusted_proxies", "allowed_origins", "stun_urls", "turn_urls", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         """Environment variables hold several values with commas between them."""
@@ -152,6 +165,20 @@ class Settings(BaseSettings):
             return self.uploads_dir.expanduser()
         data = os.environ.get("XDG_DATA_HOME")
         return (Path(data) if data else Path.home() / ".local" / "share") / "lipwire" / "avatars"
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("expected tls_cert and tls_key together, got one of them")
+        if bool(self.turn_urls) != (self.turn_secret is not None):
+            raise ValueError("expected turn_urls and turn_secret together, got one of them")
+        for urls, schemes in [(self.stun_urls, "stun"), (self.turn_urls, "turn")]:
+            for url in urls:
+                if not re.fullmatch(
+                    rf"{schemes}s?:[A-Za-z0-9.:\[\]_-]+(\?transport=(udp|tcp))?", url
+                ):
+                    raise ValueError(f"expected {schemes}:HOST:PORT, got {url!r}")
+        return self
 
     @property
     def needs_tokens(self) -> bool:

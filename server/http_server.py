@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from engine.errors import ConfigError
 from server.config import Settings
 from server.wire import MAX_PACKET_BYTES
 
@@ -32,13 +34,19 @@ def http_server(app: ASGIApp, settings: Settings, uds: Path | None = None) -> uv
     Args:
         uds: answer on this Unix socket, which only processes of this server reach, and believe no
             header about who asks; None: on sockets that `serve` is given.
+
+    Raises:
+        ConfigError: certificate or key cannot be used.
     """
+    secure = uds is None and settings.tls_cert is not None
     config = uvicorn.Config(
         app,
         uds=None if uds is None else str(uds),
         ws="websockets-sansio",
         ws_max_size=MAX_PACKET_BYTES,  # longer messages close with 1009
         ws_per_message_deflate=False,  # media is compressed; zlib holds 24 MB per 200 connections
+        ssl_certfile=settings.tls_cert if secure else None,
+        ssl_keyfile=settings.tls_key if secure else None,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -47,6 +55,13 @@ def http_server(app: ASGIApp, settings: Settings, uds: Path | None = None) -> uv
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=CLOSE_REQUESTS_S,
     )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"expected a certificate chain in {settings.tls_cert} and its key in "
+            f"{settings.tls_key}, both PEM: {error}"
+        ) from error
     return _Server(config)
 
 

@@ -82,7 +82,7 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         if not await signals.started(gateway.start()):
             return
         serving = asyncio.create_task(server.serve(sockets=[sock]))
-        on_ready(address_of(sock))
+        on_ready(address_of(sock, secure=settings.tls_cert is not None))
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
         await until_hurried(gateway.sessions.drain(settings.drain_timeout_s), signals.hurrying)
         await gateway.sessions.close()
@@ -101,7 +101,7 @@ async def _supervise(settings: Settings, on_ready: Callable[[str], None]) -> Non
     try:
         if not await signals.started(supervisor.start()):
             return
-        on_ready(address_of(sock))
+        on_ready(address_of(sock, secure=settings.tls_cert is not None))
         await signals.stopping.wait()
         await until_hurried(supervisor.drain(settings.drain_timeout_s), signals.hurrying)
         await supervisor.drain(0)
@@ -110,8 +110,9 @@ async def _supervise(settings: Settings, on_ready: Callable[[str], None]) -> Non
         await supervisor.stop()
 
 
-def address_of(sock: socket.socket) -> str:
+def address_of(sock: socket.socket, *, secure: bool = False) -> str:
     """What a browser on this machine calls a listening socket."""
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{'localhost' if host in ('127.0.0.1', '::1') else shown}:{port}"
+    scheme = "https" if secure else "http"
+    return f"{scheme}://{'localhost' if host in ('127.0.0.1', '::1') else shown}:{port}"
