@@ -37,6 +37,7 @@ from server.engine_messages import EngineReady, Mode
 from server.engine_settings import engine_settings
 from server.gateway_calibration import CallCost, measure_call_ms
 from server.ice import ice_links, ice_servers_for
+from server.loop_lag import watch_loop
 from server.metrics import Metrics
 from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces, Places
 from server.sessions import Draining, EngineNotReady, Sessions, SessionUnknown
@@ -100,6 +101,7 @@ class Gateway:
         )
         self.metrics_page: Callable[[], Awaitable[bytes]] = self._own_metrics
         self._counting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._posters: dict[str, bytes] = {}
         self.uploads = AvatarUploads(
             settings.uploads_path,
@@ -126,13 +128,16 @@ class Gateway:
             call_ms = await asyncio.to_thread(measure_call_ms, clip)
             self.places.set_capacity(ready, call_ms)
             self._counting = asyncio.create_task(self._count_cost(ready), name="cost-counter")
+        lag = watch_loop(self.metrics.loop_lag_ms.observe)
+        self._watching = asyncio.create_task(lag, name="loop-lag")
         gc.freeze()  # what is loaded by now stays: collections in mid-call look at calls only
 
     async def stop(self) -> None:
         """Ends every call and the engine."""
-        if self._counting is not None:
-            self._counting.cancel()
-            await asyncio.gather(self._counting, return_exceptions=True)
+        for task in (self._counting, self._watching):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self.uploads.close()
         await self.sessions.close()
         await self.host.stop()

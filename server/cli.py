@@ -233,6 +233,7 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--avatars", dest="avatar_dirs", action="append", type=Path, help="a folder of avatars"
     )
+    parser.add_argument("--log-format", choices=["text", "json"], help="of the log (text)")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
 
 

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from engine.errors import ConfigError
 from engine.plans.cache import DEFAULT_MAX_BYTES, PlanCache
 from engine.spec import CarryMode, ReferenceMode, StartMode
+from server.logs import LogFormat
 from server.origins import is_loopback
 from server.token_secret import default_secret_path
 
@@ -137,6 +138,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=65_536, ge=1024, le=1_048_576)
     retry_after_s: int = Field(default=5, ge=1, le=600)
     log_level: LogLevel = "info"
+    log_format: LogFormat = "text"
     aiortc_overrides: bool = True
 
     @field_validator("trusted_proxies", "allowed_origins", "stun_urls", "turn_urls", mode="before")

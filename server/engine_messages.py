@@ -18,6 +18,7 @@ from engine.gate import ClosedReason
 from engine.plans.cache import PlanCache
 from engine.run_options import RunOptions
 from server.capacity import HopCost
+from server.logs import LogFormat
 
 Mode = Literal["avatar", "live"]
 
@@ -47,6 +48,7 @@ class EngineSettings:
     hop_frames: int | None
     avatar_dirs: tuple[Path, ...]
     log_level: str = "info"
+    log_format: LogFormat = "text"
     run: RunOptions = field(default_factory=RunOptions)
     plans: PlanCache | None = None
     prepare: tuple[str, ...] | None = None

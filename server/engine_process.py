@@ -54,7 +54,7 @@ UNEXPECTED = "the engine could not go on with this call; the server's log says w
 def run_engine(connection: Connection, settings: EngineSettings) -> None:
     """Entry point of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the gateway decides
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     cv2.setNumThreads(1)  # threads that wait for each other lose more than they win on a busy CPU
     try:
         core = load_core(settings)

@@ -25,6 +25,7 @@ def engine_settings(
         hop_frames=settings.hop_frames,
         avatar_dirs=settings.avatar_path,
         log_level=settings.log_level,
+        log_format=settings.log_format,
         run=run_options(settings),
         plans=settings.plans,
         calibrate=settings.calibrate,

@@ -52,7 +52,7 @@ def run_gateway(
         folder: where the gateways' own sockets are.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; one decides
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     limit_arenas()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_Process(connection, sock, settings, engine, index, folder).run())

@@ -1,30 +1,65 @@
-"""Log lines: one line each, `key=value` after the message where there is something to say."""
+"""Log lines: text for people, or JSON for programs, one line each.
+
+A line about a call names it: `session=` in text, the field `session` in JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import MutableMapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
-FORMAT = "%(asctime)s %(levelname)-7s %(processName)s %(name)s %(message)s"
+LogFormat = Literal["text", "json"]
+TEXT = "%(asctime)s %(levelname)-7s %(processName)s %(name)s %(session_text)s%(message)s"
 QUIET = ("aioice", "aiortc", "av", "multipart", "websockets")
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(level: str, format: LogFormat = "text") -> None:
     """Sends every log line of this process to standard error."""
-    logging.basicConfig(level=level.upper(), format=FORMAT, force=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter(TEXT))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in QUIET:  # they log packets and session descriptions below warning
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+class TextFormatter(logging.Formatter):
+    """The session before the message, where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        session = getattr(record, "session", None)
+        record.session_text = f"session={session} " if session else ""
+        return super().format(record)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, process, logger, message; session and error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "process": record.processName,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        session = getattr(record, "session", None)
+        if session:
+            line["session"] = session
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
 class SessionLog(logging.LoggerAdapter[logging.Logger]):
-    """Puts the session's id in front of every line."""
+    """Puts the session's id on every line."""
 
     def __init__(self, logger: logging.Logger, session: str) -> None:
         super().__init__(logger, {"session": session})
-        self._prefix = f"session={session} "
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
-        return self._prefix + str(msg), kwargs
+        return msg, {**kwargs, "extra": {**kwargs.get("extra", {}), **(self.extra or {})}}

@@ -56,6 +56,12 @@ class Metrics:
             registry=self.registry,
         )
         self.late_hops = Counter("lipwire_late_hops", "Hops dropped whole", registry=self.registry)
+        self.loop_lag_ms = Histogram(
+            "lipwire_loop_lag_ms",
+            "By how much a timer of the gateway's event loop was late",
+            buckets=MS_BUCKETS,
+            registry=self.registry,
+        )
         self.engine_restarts = Gauge(
             "lipwire_engine_restarts", "Engine processes replaced", registry=self.registry
         )

@@ -22,6 +22,7 @@ from av import AudioFrame, VideoFrame
 
 from server.engine_messages import Mode
 from server.logs import SessionLog
+from server.message_rate import MessageRate
 from server.protocol import (
     CHANNEL,
     EndMessage,
@@ -74,6 +75,7 @@ class Peer:
         self._greeting: ServerMessage | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._rate = MessageRate()
         # The default STUN server stalls a machine without internet.
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._connection.on("connectionstatechange", self._on_state)
@@ -175,6 +177,10 @@ class Peer:
             self.send(self._greeting)
 
     def _on_message(self, data: str | bytes) -> None:
+        if not self._rate.allows():
+            self.send(ErrorMessage("too_many", "too many messages at once", fatal=True))
+            self._on_end("flood")
+            return
         try:
             message = decode_client(data)
         except ProtocolError as error:

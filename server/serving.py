@@ -29,7 +29,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         EngineUnavailable: the engine says why it cannot run.
         OSError: the address cannot be bound.
     """
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     limit_arenas()
     serving = _serve if settings.gateways == 1 else _supervise
     uvloop_runner = asyncio.Runner(loop_factory=new_loop)

@@ -1,0 +1,29 @@
+"""A loop that is held up says by how much."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from server.loop_lag import watch_loop
+
+
+def test_a_blocked_loop_is_seen() -> None:
+    seen: list[float] = []
+
+    async def main() -> None:
+        told = asyncio.Event()
+
+        def observe(lag_ms: float) -> None:
+            seen.append(lag_ms)
+            told.set()
+
+        watching = asyncio.create_task(watch_loop(observe))
+        await asyncio.sleep(0)
+        time.sleep(0.6)  # what must never happen: 0.25 s of it are the interval itself
+        await asyncio.wait_for(told.wait(), 10)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+    asyncio.run(main())
+    assert seen[0] >= 300
