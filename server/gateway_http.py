@@ -46,8 +46,8 @@ class FromGateway:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            if scope["path"] == OWN_METRICS:
+        if scope["type"] in ("http", "websocket"):
+            if scope["type"] == "http" and scope["path"] == OWN_METRICS:
                 await Response(self._metrics(), media_type="text/plain")(scope, receive, send)
                 return
             told = {name: value.decode("latin-1") for name, value in scope["headers"]}
@@ -70,7 +70,7 @@ async def forward(socket: Path, scope: Scope, receive: Receive, send: Send) -> N
 
     try:
         async with asyncio.timeout(None) as limit, _Exchange.open(socket) as exchange:
-            exchange.request(scope["method"], _target(scope), _headers_for(scope))
+            exchange.request(scope["method"], target_of(scope), headers_for(scope))
             uploading = asyncio.create_task(exchange.upload(receive))
             # A body takes as long as its client does: the answer's time begins at its end.
             uploading.add_done_callback(
@@ -84,7 +84,7 @@ async def forward(socket: Path, scope: Scope, receive: Receive, send: Send) -> N
     except (OSError, TimeoutError, h11.RemoteProtocolError):
         if started:
             raise
-        await _send_unavailable(send)
+        await send_unavailable(send)
 
 
 async def fetch(socket: Path, target: str, timeout_s: float) -> bytes:
@@ -177,13 +177,14 @@ class _Exchange:
             self._writer.write(data)
 
 
-def _target(scope: Scope) -> bytes:
+def target_of(scope: Scope) -> bytes:
+    """Path and query as the client sent them."""
     path: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope["query_string"]
     return path + b"?" + query if query else path
 
 
-def _headers_for(scope: Scope) -> list[tuple[bytes, bytes]]:
+def headers_for(scope: Scope) -> list[tuple[bytes, bytes]]:
     """The client's headers, without what somebody might have put there in our name."""
     headers = [
         (name, value) for name, value in scope["headers"] if name not in (*OURS, *HOP_BY_HOP)
@@ -195,7 +196,12 @@ def _headers_for(scope: Scope) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-async def _send_unavailable(send: Send) -> None:
+async def send_unavailable(send: Send, kind: str = "http.response") -> None:
+    """503.
+
+    Args:
+        kind: of the ASGI messages: "http.response", or "websocket.http.response".
+    """
     error = {"error": {"code": "gateway_unavailable", "message": UNAVAILABLE}}
     body = json.dumps(error).encode()
     headers = [
@@ -203,5 +209,5 @@ async def _send_unavailable(send: Send) -> None:
         (b"content-length", str(len(body)).encode()),
         (b"retry-after", b"1"),
     ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{kind}.start", "status": 503, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})

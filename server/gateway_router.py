@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.gateway_http import forward, gateway_socket
 from server.gateway_messages import GatewayState, ServerState
+from server.gateway_relay import relay
 
 SESSION_PATH = re.compile(r"/v1/sessions/[^/]*-(\d{1,4})(?:/.*)?")
 BEGINNINGS = ("/v1/sessions",)
@@ -70,11 +71,13 @@ class GatewayRouter:
         self._coming: Counter[int] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        path, method = scope["path"], scope["method"]
-        if path in BEGINNINGS and method == "POST":
+        path, method = scope["path"], scope.get("method", "GET")
+        if scope["type"] == "websocket":
+            await self._hold_socket(scope, receive, send)
+        elif path in BEGINNINGS and method == "POST":
             chosen = least_loaded(self._state().gateways, self._coming, self._own)
             self._coming[chosen] += 1
             try:
@@ -86,6 +89,15 @@ class GatewayRouter:
             await self._answer_by(min(up, default=self._own), scope, receive, send)
         else:
             await self._answer_by(gateway_of(path), scope, receive, send)
+
+    async def _hold_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket is a call: the gateway with the fewest holds it."""
+        gateways = self._state().gateways
+        chosen = least_loaded(gateways, self._coming, self._own)
+        if chosen == self._own:
+            await self._app(scope, receive, send)
+        else:
+            await relay(gateway_socket(self._folder, chosen), scope, receive, send)
 
     async def _answer_by(
         self, gateway: int | None, scope: Scope, receive: Receive, send: Send

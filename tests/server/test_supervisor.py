@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import pytest
 
 from benchmarks.caller import Caller, Camera, Microphone
 from server.auth import Tokens
+from server.client.socket_call import CallRefused, open_call
 from server.config import Settings
 from server.gateway_router import gateway_of
 from server.serving import address_of, bind
 from server.supervisor import Supervisor
+from server.wire import Packet
+from tests.server_fakes import make_avatar
 
 Scenario = Callable[[httpx.AsyncClient, Supervisor], Awaitable[None]]
 FRAME_TICKS = 3600
@@ -198,3 +202,30 @@ def test_tokens_are_asked_for_by_every_gateway_for_everything(
         await caller.close()
 
     _run(scenario, auth="on")
+
+
+def test_calls_over_websockets_are_spread_too_and_refused_with_a_reason(tmp_path: Path) -> None:
+    make_avatar(tmp_path)
+
+    async def scenario(client: httpx.AsyncClient, supervisor: Supervisor) -> None:
+        async with AsyncExitStack() as calls:
+            base = str(client.base_url)
+            for _ in range(4):
+                call = await calls.enter_async_context(open_call(base, avatar="ada"))
+                assert call.ready.mode == "avatar"
+            told = await _sessions(client)
+            assert [gateway["active"] for gateway in told["gateways"]] == [2, 2]
+            for _ in range(3):  # whichever gateway accepts the connection
+                with pytest.raises(CallRefused) as refused:
+                    await calls.enter_async_context(open_call(base, avatar="ada"))
+                told_why = (refused.value.status, refused.value.code)
+                assert told_why == (503, "server_full") and refused.value.retry_after_s
+            assert await call.say(np.zeros(9_600, np.int16))
+            await call.until(lambda event: isinstance(event, Packet))
+
+        async def all_gone() -> bool:
+            return bool((await _sessions(client))["active"] == 0)
+
+        await _until(all_gone)
+
+    _run(scenario, max_sessions=4, avatar_dirs=(tmp_path,))
