@@ -21,8 +21,10 @@ from engine.checkpoints import BUNDLED, altered_files, models_dir, resolve_model
 from engine.cpu import cpu_flags
 from engine.errors import LipwireError
 from engine.face.detect import has_insightface
+from engine.plans.cache import PlanCache
 from engine.published import PUBLISHED
 from engine.spec import ModelSpec
+from server.config import load_settings
 
 Verdict = Literal["ok", "note", "bad"]
 
@@ -149,6 +151,22 @@ def check_backends(model: str = "bundled") -> list[Check]:
     return checks
 
 
+def check_plans(plans: PlanCache | None) -> list[Check]:
+    """The folder of compiled graphs: what is in it, and whether more can be kept."""
+    if plans is None:
+        return [Check("plans", "note", "not kept: plan_cache is off", "unset LIPWIRE_PLAN_CACHE")]
+    there = next(path for path in (plans.folder, *plans.folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = f"{plans.folder} cannot be written: graphs are compiled at every start"
+        return [Check("plans", "note", found, "give its user the folder, or set LIPWIRE_PLANS_DIR")]
+    kept = plans.plans()
+    found = f"{len(kept)} in {plans.folder}, {sum(item.size_bytes for item in kept) / 1e6:.0f} MB"
+    damaged = sum(bool(item.problem) for item in kept)
+    if damaged:
+        return [Check("plans", "note", f"{found}, {damaged} damaged", "lipwire plans prune")]
+    return [Check("plans", "ok", found)]
+
+
 def check_avatars(folder: Path = AVATARS_DIR) -> list[Check]:
     """The bundled avatars."""
     names = sorted(path.parent.name for path in folder.glob("*/avatar.json"))
@@ -269,6 +287,7 @@ def examine(model: str = "bundled", port: int = DEFAULT_PORT) -> list[Check]:
         lambda: check_model(model),
         lambda: [item for item in check_published() if item.name != f"model {model}"],
         lambda: check_backends(model),
+        lambda: check_plans(load_settings().plans),
         check_avatars,
         check_cascade,
         lambda: check_faces(model),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
+from engine.plans.cache import PlanCache
+from engine.plans.folder import MANIFEST_FILE
 from server import doctor
 from tests.tiny_models import make_tiny_model
+from tests.toy_plans import ToyMaker, toy_key
 
 
 def test_a_good_model_folder_is_ok(tmp_path: Path) -> None:
@@ -61,6 +65,26 @@ def test_a_folder_without_graphs_says_how_to_export_them(tmp_path: Path) -> None
     assert checks["backend openvino"].verdict == "note"
     assert "export.to_onnx" in checks["backend openvino"].remedy
     assert checks["backend auto"].found == "chooses torch-cpu"
+
+
+def test_plans_are_counted_and_what_is_wrong_with_them_has_a_remedy(tmp_path: Path) -> None:
+    cache = PlanCache(tmp_path / "plans")
+    (empty,) = doctor.check_plans(cache)
+    assert (empty.verdict, empty.found) == ("ok", f"0 in {cache.folder}, 0 MB")
+    cache.open(toy_key(), ToyMaker()).close()
+    (kept,) = doctor.check_plans(cache)
+    assert kept.verdict == "ok" and kept.found.startswith("1 in ")
+    os.truncate(cache.folder / toy_key().digest() / MANIFEST_FILE, 10)
+    (damaged,) = doctor.check_plans(cache)
+    assert "1 damaged" in damaged.found and damaged.remedy == "lipwire plans prune"
+
+
+def test_a_plans_folder_that_cannot_be_written_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    (check,) = doctor.check_plans(PlanCache(tmp_path / "file" / "plans"))
+    assert check.verdict == "note" and "cannot be written" in check.found
+    (off,) = doctor.check_plans(None)
+    assert off.verdict == "note" and "plan_cache is off" in off.found
 
 
 def test_a_taken_port_is_a_note_with_a_remedy() -> None:
