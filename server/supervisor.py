@@ -21,6 +21,7 @@ from pathlib import Path
 
 from engine.errors import LipwireError
 from server.admission import ServerFull
+from server.avatars import AvatarLibrary
 from server.capacity import measured_capacity
 from server.client_limits import ClientLimited
 from server.config import Settings
@@ -28,6 +29,7 @@ from server.engine_host import EngineHost
 from server.engine_messages import EngineReady
 from server.engine_settings import engine_settings
 from server.frame_block import remove_blocks_of
+from server.gateway_calibration import measure_call_ms
 from server.gateway_http import gateway_socket
 from server.gateway_messages import (
     Alive,
@@ -51,6 +53,7 @@ from server.places import OwnPlaces, usable_cores
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
+START_TRIES = 2
 SILENT_S = 10.0  # a gateway without a sign of life for this long is killed
 WATCH_INTERVAL_S = 1.0
 END_TIMEOUT_S = 10.0  # to close what is left when calls are over
@@ -62,8 +65,18 @@ class GatewayUnavailable(LipwireError):
     """A gateway process could not be started."""
 
 
-class _Worker:
-    """One gateway's place: its process of now, and what it holds."""
+class Worker:
+    """One gateway's place: its process of now, and what it holds.
+
+    Attributes:
+        up: it takes requests.
+        sessions: ids of its calls.
+        call_ms: what a call costs it, once it has said so.
+        heard_at: its last sign of life; in the future while it starts.
+        changed: set when it is up, lost or cannot start.
+        lost: why its process is to be replaced.
+        failure: why it could not start.
+    """
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -100,7 +113,7 @@ class Supervisor:
         self.host = EngineHost(self._engine_settings)
         self.places = OwnPlaces(settings)
         self._ready: EngineReady | None = None
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -117,7 +130,7 @@ class Supervisor:
             GatewayUnavailable: a gateway does.
         """
         self._ready = await self.host.start()
-        self._workers = [_Worker(index) for index in range(await self._gateways(self._ready))]
+        self._workers = [Worker(index) for index in range(await self._gateways(self._ready))]
         self._tasks = [
             asyncio.create_task(self._run(worker), name=f"gateway-{worker.index}")
             for worker in self._workers
@@ -127,6 +140,11 @@ class Supervisor:
             while not worker.up:
                 if worker.failure is not None:
                     raise GatewayUnavailable(worker.failure)
+                if worker.restarts == START_TRIES:
+                    raise GatewayUnavailable(
+                        f"gateway-{worker.index} ended {START_TRIES} times while it was starting; "
+                        "its log says why"
+                    )
                 await worker.changed.wait()
                 worker.changed.clear()
         logger.info("supervisor: %d gateways, pids %s", len(self._workers), self.gateway_pids)
@@ -158,9 +176,6 @@ class Supervisor:
             return self._settings.gateways
         if not ready.hop_costs:
             return 1
-        from server.avatars import AvatarLibrary
-        from server.gateway_calibration import measure_call_ms
-
         infos = AvatarLibrary(self._settings.avatar_path).infos()
         clip = next((info.folder / "clip.mp4" for info in infos), None)
         call_ms = await asyncio.to_thread(measure_call_ms, clip)
@@ -168,7 +183,7 @@ class Supervisor:
         wanted = math.ceil(min(one.engine, one.cores) / one.gateways)
         return min(max(wanted, 1), usable_cores())
 
-    async def _run(self, worker: _Worker) -> None:
+    async def _run(self, worker: Worker) -> None:
         """Keeps a gateway running."""
         failures = 0
         while not self._stopping:
@@ -188,8 +203,9 @@ class Supervisor:
             )  # fmt: skip
             worker.restarts += 1
             await self._bury(worker)
+            worker.changed.set()
 
-    def _spawn(self, worker: _Worker) -> None:
+    def _spawn(self, worker: Worker) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
         gateway_socket(self._folder, worker.index).unlink(missing_ok=True)
@@ -208,7 +224,7 @@ class Supervisor:
         worker.heard_at = time.monotonic() + START_TIMEOUT_S
         worker.link = Link(ours, lambda message: self._take(worker, message), worker.lose)
 
-    async def _bury(self, worker: _Worker) -> None:
+    async def _bury(self, worker: Worker) -> None:
         """Makes sure that a gateway is gone, with everything it held."""
         worker.up = False
         for session in worker.sessions:
@@ -236,7 +252,7 @@ class Supervisor:
                     worker.lose("is silent")
             self._tell_state()
 
-    def _take(self, worker: _Worker, message: ToSupervisor) -> None:
+    def _take(self, worker: Worker, message: ToSupervisor) -> None:
         match message:
             case Alive():
                 worker.heard_at = max(worker.heard_at, time.monotonic())
@@ -260,7 +276,7 @@ class Supervisor:
                 self._set_capacity()
         self._tell_state()
 
-    def _enter(self, worker: _Worker, asked: EnterPlace) -> None:
+    def _enter(self, worker: Worker, asked: EnterPlace) -> None:
         assert worker.link is not None
         if len(worker.sessions) >= self._most_of_one():  # another one has the room
             worker.link.send(PlaceRefused(asked.session, 1, self.places.limit))

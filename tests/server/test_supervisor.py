@@ -17,11 +17,19 @@ import pytest
 
 from benchmarks.caller import Caller, Camera, Microphone
 from server.auth import Tokens
+from server.capacity import Capacity
 from server.client.socket_call import CallRefused, open_call
 from server.config import Settings
+from server.gateway_messages import (
+    EnterPlace,
+    LeavePlace,
+    PlaceGiven,
+    PlaceRefused,
+    ServerState,
+)
 from server.gateway_router import gateway_of
 from server.serving import address_of, bind
-from server.supervisor import Supervisor
+from server.supervisor import GatewayUnavailable, Supervisor, Worker
 from server.wire import Packet
 from tests.server_fakes import make_avatar
 
@@ -229,3 +237,69 @@ def test_calls_over_websockets_are_spread_too_and_refused_with_a_reason(tmp_path
         await _until(all_gone)
 
     _run(scenario, max_sessions=4, avatar_dirs=(tmp_path,))
+
+
+def _ends_at_once(*_: object) -> None:
+    """A gateway that never gets anywhere; at the top of the module, so that it can be spawned."""
+
+
+@pytest.mark.slow
+def test_gateways_that_end_while_they_start_end_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.supervisor.run_gateway", _ends_at_once)
+    monkeypatch.setattr("server.supervisor.BACKOFF_S", (0.0,))
+
+    async def scenario(client: httpx.AsyncClient, supervisor: Supervisor) -> None:
+        raise AssertionError("expected no start")
+
+    with pytest.raises(GatewayUnavailable, match="while it was starting"):
+        _run(scenario)
+
+
+class Told:
+    """A link that keeps what is sent over it."""
+
+    def __init__(self) -> None:
+        self.messages: list[object] = []
+
+    def send(self, message: object) -> None:
+        self.messages.append(message)
+
+    def answers(self) -> list[object]:
+        return [m for m in self.messages if isinstance(m, PlaceGiven | PlaceRefused)]
+
+
+def test_a_gateway_gets_no_more_calls_than_it_holds_by_itself() -> None:
+    async def main() -> None:
+        sock = bind("127.0.0.1", 0)
+        supervisor = Supervisor(Settings(max_sessions=10, gateways=2), sock)
+        try:
+            links = [Told(), Told()]
+            workers = [Worker(0), Worker(1)]
+            for worker, link in zip(workers, links, strict=True):
+                worker.link = link  # type: ignore[assignment]
+            supervisor._workers = workers
+            supervisor.places.capacity = Capacity(engine=9.0, gateways=4.0, cores=9.0)
+            for name in "abc":
+                supervisor._take(workers[0], EnterPlace(name, None))
+            supervisor._take(workers[1], EnterPlace("d", None))
+            assert links[0].answers() == [
+                PlaceGiven("a"),
+                PlaceGiven("b"),
+                PlaceRefused("c", 1, supervisor.places.limit),
+            ]
+            assert links[1].answers() == [PlaceGiven("d")]
+            state = links[1].messages[-1]
+            assert isinstance(state, ServerState) and state.taken == 3
+            assert [gateway.sessions for gateway in state.gateways] == [2, 1]
+            supervisor._take(workers[0], LeavePlace("a"))
+            supervisor._take(workers[0], EnterPlace("e", None))
+            assert links[0].answers()[-1] == PlaceGiven("e")
+            for worker in workers:
+                worker.link = None
+        finally:
+            sock.close()
+            await supervisor.stop()
+
+    asyncio.run(main())
