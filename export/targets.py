@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TARGETS = {
     "onnx": ("export.onnx_target", "TARGET"),
     "openvino": ("export.openvino_target", "TARGET"),
+    "tensorrt": ("export.tensorrt_target", "TENSORRT"),
+    "tensorrt-rtx": ("export.tensorrt_target", "TENSORRT_RTX"),
     "torch-tensorrt": ("export.torch_tensorrt_target", "TARGET"),
     "aoti": ("export.aoti_target", "TARGET"),
 }
