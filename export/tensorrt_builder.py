@@ -100,7 +100,9 @@ def build_plan(compiler: Compiler, graph: ComponentGraph) -> Plan:
     if data is None:
         reasons = "; ".join(log.lines) or "it gave no reason"
         raise BackendError(f"{compiler.name} cannot build {name}: {reasons}")
-    return Plan(memoryview(data), graph.request.batches, network.num_layers, tuple(log.lines))
+    return Plan(
+        memoryview(data).cast("B"), graph.request.batches, network.num_layers, tuple(log.lines)
+    )
 
 
 def _strongly_typed(api: Any) -> int:
