@@ -33,7 +33,7 @@ from server.backend_metrics import BackendCollector
 from server.client_limits import ClientLimited, client_of
 from server.config import CLIENT_WEB, Settings
 from server.engine_host import EngineHost
-from server.engine_messages import EngineReady, Mode
+from server.engine_messages import Mode
 from server.engine_settings import engine_settings
 from server.gateway_calibration import CallCost, measure_call_ms
 from server.ice import ice_links, ice_servers_for
@@ -127,7 +127,7 @@ class Gateway:
             clip = next((info.folder / "clip.mp4" for info in self.library.infos()), None)
             call_ms = await asyncio.to_thread(measure_call_ms, clip)
             self.places.set_capacity(ready, call_ms)
-            self._counting = asyncio.create_task(self._count_cost(ready), name="cost-counter")
+            self._counting = asyncio.create_task(self._count_cost(), name="cost-counter")
         lag = watch_loop(self.metrics.loop_lag_ms.observe)
         self._watching = asyncio.create_task(lag, name="loop-lag")
         gc.freeze()  # what is loaded by now stays: collections in mid-call look at calls only
@@ -146,14 +146,14 @@ class Gateway:
     async def _own_metrics(self) -> bytes:
         return self.metrics.render()
 
-    async def _count_cost(self, ready: EngineReady) -> None:
+    async def _count_cost(self) -> None:
         """Corrects the number of places by what calls are seen to cost."""
         cost = CallCost()
         while True:
             await asyncio.sleep(COUNT_INTERVAL_S)
             cost.note(self.sessions.count)
-            if cost.call_ms is not None:
-                self.places.set_capacity(ready, cost.call_ms)
+            if cost.call_ms is not None and self.host.ready is not None:
+                self.places.set_capacity(self.host.ready, cost.call_ms)
             if cost.share > FULL_SHARE:
                 self.places.note_late(LATE_HOPS_OF_A_FULL_GATEWAY)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from server.admission import Admission
-from server.capacity import Capacity, measured_capacity
+from server.capacity import Capacity, HopCost, measured_capacity
 from server.client_limits import ClientLimits
 from server.config import Settings
 from server.engine_messages import EngineReady
@@ -78,6 +78,7 @@ class OwnPlaces:
             settings.max_sessions or UNMEASURED_SESSIONS, limits, settings.retry_after_s
         )
         self.capacity: Capacity | None = None
+        self._measured: EngineReady | None = None
 
     @property
     def gateways(self) -> Sequence[GatewayState]:
@@ -111,7 +112,7 @@ class OwnPlaces:
             gateways: processes that share the calls.
         """
         capacity = measured_capacity(
-            ready.hop_costs, ready.hop_frames, call_ms, gateways, usable_cores()
+            self._hop_costs(ready), ready.hop_frames, call_ms, gateways, usable_cores()
         )
         known = self.capacity
         self.capacity = capacity
@@ -127,6 +128,23 @@ class OwnPlaces:
                 level, "admission: %s; max_sessions %s: %d", capacity.explain(), wanted, places
             )
         self.admission.capacity = places
+
+    def _hop_costs(self, ready: EngineReady) -> Sequence[HopCost]:
+        """What hops cost in the engine of now.
+
+        An engine that was started again does not measure, since calls wait for it. Where another
+        backend runs in it, the first one's costs are scaled by what a hop of the network takes.
+        """
+        if self._measured is None:
+            self._measured = ready
+        first = self._measured
+        if ready.backend == first.backend or first.hop_ms <= 0:
+            return first.hop_costs
+        slower = ready.hop_ms / first.hop_ms
+        return [
+            HopCost(cost.batch, cost.wall_ms * slower, cost.cpu_ms * slower)
+            for cost in first.hop_costs
+        ]
 
 
 def usable_cores() -> int:

@@ -112,7 +112,6 @@ class Supervisor:
         self._engine_settings = engine_settings(settings, core, self._folder / "engine.sock")
         self.host = EngineHost(self._engine_settings)
         self.places = OwnPlaces(settings)
-        self._ready: EngineReady | None = None
         self._workers: list[Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -129,8 +128,8 @@ class Supervisor:
             EngineUnavailable: the engine says why it cannot run.
             GatewayUnavailable: a gateway does.
         """
-        self._ready = await self.host.start()
-        self._workers = [Worker(index) for index in range(await self._gateways(self._ready))]
+        ready = await self.host.start()
+        self._workers = [Worker(index) for index in range(await self._gateways(ready))]
         self._tasks = [
             asyncio.create_task(self._run(worker), name=f"gateway-{worker.index}")
             for worker in self._workers
@@ -302,9 +301,9 @@ class Supervisor:
 
     def _set_capacity(self) -> None:
         """The dearest gateway decides: calls go to any of them."""
-        if self._ready is not None:
+        if self.host.ready is not None:
             call_ms = max(worker.call_ms or 0.0 for worker in self._workers)
-            self.places.set_capacity(self._ready, call_ms, len(self._workers))
+            self.places.set_capacity(self.host.ready, call_ms, len(self._workers))
 
     def _tell_state(self) -> None:
         state = ServerState(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 
 import pytest
@@ -37,6 +38,19 @@ def test_the_setting_caps_what_was_measured(
         many.set_capacity(READY, 200.0)
     assert (few.limit, many.limit) == (1, 3)
     assert "holds 3 calls" in caplog.text and "max_sessions 50" in caplog.text
+
+
+def test_a_slower_backend_after_a_crash_holds_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.places.usable_cores", lambda: 16)
+    places = OwnPlaces(Settings())
+    places.set_capacity(READY, call_ms=50.0)
+    assert places.limit == 6
+    again = dataclasses.replace(READY, hop_costs=(), hop_ms=99.0)  # the same, beside calls
+    places.set_capacity(again, call_ms=50.0)
+    assert places.limit == 6
+    slower = dataclasses.replace(READY, backend="other", hop_costs=(), hop_ms=60.0)
+    places.set_capacity(slower, call_ms=50.0)
+    assert places.limit == 3
 
 
 def test_a_place_is_taken_given_back_and_refused() -> None:
