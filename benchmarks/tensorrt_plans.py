@@ -1,4 +1,4 @@
-"""Builds plans with TensorRT-RTX, without a GPU: seconds, size and peak memory of each.
+"""Builds plans with TensorRT-RTX, a GPU or none: seconds, size and peak memory; and tries to load.
 
     python -m benchmarks.tensorrt_plans --json benchmarks/results/tensorrt_plans.json
     python -m benchmarks.tensorrt_plans --model published --components decoder unet --batches 1
@@ -31,6 +31,7 @@ from engine.published import LATENTSYNC_1_5
 from export.component_graph import write_graph
 from export.request import COMPONENTS, PRECISIONS, ExportRequest
 from export.tensorrt_builder import build_plan, load_compiler
+from export.tensorrt_load import load_refusal
 
 
 def measured_build(options: argparse.Namespace, model: str | Path, work: Path) -> dict[str, Any]:
@@ -63,14 +64,16 @@ def measured_build(options: argparse.Namespace, model: str | Path, work: Path) -
     except LipwireError as error:
         figures["error"] = str(error)
     else:
-        figures |= {"plan_mb": round(len(plan.data) / 1e6, 1), "layers": plan.layers}
-        figures["log"] = list(plan.log)
-    return {
-        **figures,
-        "build_s": round(time.perf_counter() - traced, 1),
-        "build_cpu_s": round(time.process_time() - cpu, 1),
-        "peak_rss_mb": memory_mb()["peak_rss_mb"],
-    }
+        figures |= {
+            "plan_mb": round(len(plan.data) / 1e6, 1),
+            "layers": plan.layers,
+            "log": list(plan.log),
+            "build_s": round(time.perf_counter() - traced, 1),
+            "build_cpu_s": round(time.process_time() - cpu, 1),
+            "peak_rss_mb": memory_mb()["peak_rss_mb"],
+            "load_refusal": load_refusal(compiler, plan, graph),
+        }
+    return figures
 
 
 def _in_a_process(

@@ -80,7 +80,7 @@ def build_plan(compiler: Compiler, graph: ComponentGraph) -> Plan:
             the graph has other inputs and outputs than it should.
     """
     api, name = compiler.api, graph.request.name
-    log = _log_of(api)
+    log = build_log(api)
     builder = api.Builder(log)
     network = builder.create_network(_strongly_typed(api))
     parser = api.OnnxParser(network, log)
@@ -116,7 +116,7 @@ def _words(error: Any) -> str:
     return f"{node or 'the graph'}: {error.desc()}"
 
 
-def _log_of(api: Any) -> Any:
+def build_log(api: Any) -> Any:
     """A logger that keeps what it is told, from warnings on, as `lines`."""
     severities = api.ILogger
     kept = (severities.INTERNAL_ERROR, severities.ERROR, severities.WARNING)
@@ -140,7 +140,7 @@ def _check_tensors(api: Any, network: Any, graph: ComponentGraph) -> None:
         ("inputs", graph.inputs, inputs),
         ("outputs", graph.outputs, outputs),
     ):
-        expected, found = list(_wanted(api, want)), list(_found(got))
+        expected, found = list(described(api, want)), list(_found(got))
         if expected != found:
             odd = [pair for pair in zip(expected, found, strict=False) if pair[0] != pair[1]]
             first = odd[0] if odd else (f"{len(expected)} of them", f"{len(found)}")
@@ -152,7 +152,8 @@ def _check_tensors(api: Any, network: Any, graph: ComponentGraph) -> None:
 Described = tuple[str, str, tuple[int, ...]]
 
 
-def _wanted(api: Any, tensors: Sequence[TensorSpec]) -> Iterator[Described]:
+def described(api: Any, tensors: Sequence[TensorSpec]) -> Iterator[Described]:
+    """Name, type and shape of each tensor, as the compiler should have them."""
     for tensor in tensors:
         shape = (_OPEN_AXIS if axis == BATCH_AXIS else int(axis) for axis in tensor.shape)
         yield tensor.name, str(api.DataType.__members__[_DTYPES[tensor.dtype]]), tuple(shape)

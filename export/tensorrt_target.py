@@ -22,6 +22,7 @@ from export.component_graph import ComponentGraph, write_graph
 from export.request import Component, ExportRequest, Precision
 from export.targets import Built, Report
 from export.tensorrt_builder import Compiler, CompilerName, Plan, build_plan, load_compiler
+from export.tensorrt_load import load_refusal
 
 MANIFEST_SCHEMA = 1
 AHEAD_OF_TIME = "every architecture that the compiler knows"
@@ -61,6 +62,7 @@ class TensorRtTarget:
             report(f"{request.name}: {self.name}, a profile for each of {request.batches}", 0, 0)
             plan = build_plan(compiler, graph)
             key = plan_key(compiler, graph, device_of(self._compiler))
+            refusal = load_refusal(compiler, plan, graph)
         path.write_bytes(plan.data)
         manifest = path.with_suffix(".plan.json")
         manifest.write_text(_manifest_text(key, graph, plan), encoding="utf-8")
@@ -68,7 +70,7 @@ class TensorRtTarget:
             (path, manifest),
             f"{self.name} {compiler.version}",
             None,
-            "a plan runs on an NVIDIA GPU only; --target onnx holds the same graph against torch",
+            f"{_loading(refusal)}; --target onnx holds the same graph against torch",
             key.versions,
         )
 
@@ -113,6 +115,12 @@ def device_of(compiler: CompilerName) -> dict[str, str]:
         "memory": str(about.total_memory),
         "cuda": str(torch.version.cuda),
     }
+
+
+def _loading(refusal: str) -> str:
+    if refusal:
+        return f"a plan runs on an NVIDIA GPU only, and this machine does not load it: {refusal}"
+    return "this machine loads the plan, and Lipwire does not run plans yet"
 
 
 def _manifest_text(key: PlanKey, graph: ComponentGraph, plan: Plan) -> str:

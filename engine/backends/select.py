@@ -133,8 +133,8 @@ def _tensorrt_availability(_: Path) -> Availability:
     detail = "TensorRT is not installed" if version is None else f"TensorRT {version}"
     return Absent(
         "unsupported",
-        f"{detail}; this version of Lipwire builds no TensorRT plans yet",
-        "with an NVIDIA GPU, use torch with CUDA",
+        f"{detail}; this version of Lipwire builds TensorRT plans and does not run them yet",
+        "with an NVIDIA GPU, use torch with CUDA; docs/tensorrt.md",
     )
 
 
@@ -159,7 +159,7 @@ def _open_torch(request: OpenRequest) -> Backend:
 
 
 def _open_tensorrt(request: OpenRequest) -> Backend:
-    raise BackendError("this version of Lipwire builds no TensorRT plans yet")
+    raise BackendError("this version of Lipwire does not run TensorRT plans yet")
 
 
 # The best first; torch comes twice, because it is the best choice on CUDA and the last resort
