@@ -25,7 +25,7 @@ from export.tensorrt_builder import Compiler, CompilerName, Plan, build_plan, lo
 from export.tensorrt_load import load_refusal
 
 MANIFEST_SCHEMA = 1
-AHEAD_OF_TIME = "every architecture that the compiler knows"
+AHEAD_OF_TIME = "Ampere and later"  # TensorRT-RTX's default, for one plan that fits all of them
 
 
 class TensorRtTarget:

@@ -73,7 +73,7 @@ def test_every_component_becomes_a_plan(
     precision: Precision,
     tmp_path: Path,
 ) -> None:
-    # A U-Net of several profiles takes ten times as long, so that is a slow test of its own.
+    # Each profile costs a U-Net as much again, so that is a slow test of its own.
     batches = (1,) if component == "unet" else (1, 4)
     graph = graph_of(tiny_model, component, tmp_path, precision, batches)
     plan = build_plan(compiler, graph)
