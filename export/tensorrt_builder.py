@@ -6,8 +6,8 @@ The two packages have one API. Networks are strongly typed: every tensor has the
 graph gives it, and no flag changes it. A plan has one profile for each batch asked for, of which
 lowest, best and highest shape are the same, because a captured CUDA graph has fixed shapes.
 
-TensorRT-RTX builds without a GPU, one plan for Ampere and later (NVIDIA's manual, "CPU-Only AOT"), and
-finishes its kernels when the plan is loaded. TensorRT builds for the GPU at hand.
+TensorRT-RTX builds without a GPU, one plan for Ampere and later (NVIDIA's manual, "CPU-Only AOT"),
+and finishes its kernels when the plan is loaded. TensorRT builds for the GPU at hand.
 """
 
 from __future__ import annotations
