@@ -340,9 +340,9 @@ def _fits(option: Any, value: Any) -> bool:
         return not isinstance(value, bool) and value in get_args(option)
     if option in (int, float) and isinstance(value, bool):
         return False
-    if option is float:
-        return isinstance(value, int | float) and abs(value) < 2**63 and math.isfinite(value)
-    if option is int:
+    if option is float and isinstance(value, float):
+        return math.isfinite(value)
+    if option in (int, float):
         return isinstance(value, int) and abs(value) < 2**63
     return isinstance(option, type) and isinstance(value, option)
 

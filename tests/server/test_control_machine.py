@@ -65,7 +65,12 @@ class ControlChannel(RuleBasedStateMachine):
         )
         self.peer._on_channel(cast(Any, self.channel))
 
-    @rule(t=st.none() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=50))
+    @rule(
+        t=st.none()
+        | st.integers(-(2**63) + 1, 2**63 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(max_size=50)
+    )
     def ping(self, t: object) -> None:
         self.peer._on_message(json.dumps({"type": "ping", "t": t}))
         self.expected.append({"type": "pong", "t": t})

@@ -33,7 +33,7 @@ class Peer:
     def __init__(self, clock: Clock, until: float) -> None:
         self._clock = clock
         self._until = until
-        self.sent: list[str] = []
+        self.sent: list[Stats] = []
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -41,7 +41,7 @@ class Peer:
     async def packets_received(self) -> int:
         return int(min(self._clock.now, self._until) * 50)
 
-    def send(self, message: str) -> None:
+    def send(self, message: Stats) -> None:
         self.sent.append(message)
 
 
@@ -103,7 +103,7 @@ def _watch(monkeypatch: pytest.MonkeyPatch, vanishes_after_s: float) -> tuple[fl
 def test_a_client_that_vanishes_is_freed_within_15_s(monkeypatch: pytest.MonkeyPatch) -> None:
     ended, peer, metrics = _watch(monkeypatch, vanishes_after_s=100)
     assert 115 <= ended <= 117
-    told = [message for message in peer.sent if '"stalled":true' in message]
+    told = [message for message in peer.sent if message.stalled]
     assert len(told) == pytest.approx(12, abs=1), "after 3 s it is told, in case it still hears"
     assert b'ended_total{reason="idle"} 1.0' in metrics.render()
 
