@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +29,8 @@ FETCH_EXAMPLE = """examples:
 AVATAR_EXAMPLE = """examples:
   lipwire avatar list
   lipwire avatar list --json --dir ~/avatars
+  lipwire avatar add clip.mp4 --name anna
+  lipwire avatar remove anna
 """
 TOKEN_EXAMPLE = """examples:
   lipwire token --scope call --ttl 1h
@@ -104,14 +105,12 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
         add_fetch_arguments(fetch)
         fetch.set_defaults(run=run_fetch)
 
-    avatar = _add(commands, "avatar", "look at the avatars", AVATAR_EXAMPLE)
-    actions = avatar.add_subparsers(dest="action", metavar="action", required=True)
-    listing = _add(actions, "list", "list the avatars", AVATAR_EXAMPLE)
-    listing.add_argument("--json", action="store_true", help="for programs")
-    listing.add_argument(
-        "--dir", action="append", type=Path, default=[], help="a folder of avatars, may be repeated"
-    )
-    listing.set_defaults(run=_run_avatar_list)
+    avatar = _add(commands, "avatar", "list, add and remove avatars", AVATAR_EXAMPLE)
+    if command == "avatar":
+        from server.avatar_command import add_avatar_arguments
+
+        actions = avatar.add_subparsers(dest="action", metavar="action", required=True)
+        add_avatar_arguments(actions, AVATAR_EXAMPLE)
 
     plans = _add(commands, "plans", "look at and prune the compiled graphs", PLANS_EXAMPLE)
     if command == "plans":
@@ -255,32 +254,6 @@ def _run_serve(arguments: argparse.Namespace) -> int:
             )
 
     serve(settings, on_ready)
-    return 0
-
-
-def _run_avatar_list(arguments: argparse.Namespace) -> int:
-    from server.avatars import AvatarLibrary
-    from server.config import load_settings
-
-    avatars = AvatarLibrary((*arguments.dir, *load_settings().avatar_path)).infos()
-    if arguments.json:
-        entries = [
-            {
-                "name": info.name,
-                "title": info.title,
-                "width": info.width,
-                "height": info.height,
-                "frames": info.frames,
-                "licence": info.licence,
-                "folder": str(info.folder),
-            }
-            for info in avatars
-        ]
-        print(json.dumps(entries, indent=2))  # noqa: T201
-    else:
-        for info in avatars:
-            size = f"{info.width}x{info.height}"
-            print(f"{info.name:16} {size:>10} {info.frames:5} frames  {info.title}")  # noqa: T201
     return 0
 
 
