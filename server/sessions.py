@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import secrets
 import time
@@ -31,6 +32,7 @@ from server.protocol import (
 )
 from server.session_media import MediaLimits, SessionMedia
 from server.signaling import OfferRefused, check_offer
+from server.silence import LOOK_INTERVAL_S, Silence, heard_within_s
 from server.socket_peer import SocketPeer
 from server.tracks import SoundOut, VideoOut
 
@@ -38,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 OpenSocket = Callable[[], Awaitable[tuple[WebSocket, StartMessage]]]
 
-WATCH_INTERVAL_S = 1.0
+LOOKS_A_FIGURE = round(1.0 / LOOK_INTERVAL_S)  # the figures are sent once a second
 GOING_AWAY = 1001
 PLAYOUT_SLACK_MS = 35  # a packet, and a busy machine, until the real delay has been observed
 RESAMPLER_TICKS = 54  # the 16 kHz sound lags the packet it came in by this much
@@ -346,7 +348,7 @@ class Sessions:
         queued = by_socket and session.mode == "avatar"
         limits = Limits(
             max_session_s=self._settings.max_session_s,
-            resume_within_s=0 if by_socket else self._settings.idle_timeout_s,
+            resume_within_s=0 if by_socket else heard_within_s(self._settings.idle_timeout_s),
             max_width=session.largest[0],
             max_height=session.largest[1],
             audio_window_us=self._settings.audio_window_ms * 1000 if queued else None,
@@ -394,7 +396,7 @@ class Sessions:
             self._end_soon(session, "internal_error")
 
     async def _watch(self, session: Session) -> None:
-        """Sends the figures once a second and ends the call when its time has come."""
+        """Looks for signs of life, sends the figures once a second, ends the call in its time."""
         settings = self._settings
         media = session.media
         assert media is not None
@@ -403,24 +405,22 @@ class Sessions:
         except TimeoutError:
             self._end_soon(session, "never_connected")
             return
-        packets, heard_at, late_hops = 0, time.monotonic(), 0
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL_S)
+        silence, late_hops = Silence(time.monotonic()), 0
+        for look in itertools.count(1):
+            await asyncio.sleep(min(LOOK_INTERVAL_S, silence.left_s(settings.idle_timeout_s)))
             now, peer = time.monotonic(), session.peer
             assert peer is not None
-            received = await peer.packets_received()
-            if received != packets:
-                packets, heard_at = received, now
-            silent_s = now - heard_at
-            stats = media.stats(stalled=silent_s > settings.stalled_after_s)
-            peer.send(stats)
-            self._places.note_late(stats.late_hops - late_hops)
-            late_hops = stats.late_hops
+            silence.look(await peer.packets_received(), now)
+            if look % LOOKS_A_FIGURE == 0:
+                stats = media.stats(stalled=silence.longest_s > settings.stalled_after_s)
+                peer.send(stats)
+                self._places.note_late(stats.late_hops - late_hops)
+                late_hops = stats.late_hops
             reason = None
             if media.failure is not None:
                 peer.send(ErrorMessage(*media.failure, fatal=True))
                 reason = "engine_refused"
-            elif silent_s > settings.idle_timeout_s:
+            elif silence.left_s(settings.idle_timeout_s) <= 0:
                 reason = "idle"
             elif now - session.began > settings.max_session_s:
                 peer.send(ErrorMessage("session_limit", "the call's time is up", fatal=True))
@@ -453,6 +453,8 @@ class Sessions:
                 await asyncio.gather(session.watcher, return_exceptions=True)
             if session.media is not None:
                 session.media.close()
+            # What a place stands for is free now; the connection may take seconds to close.
+            self._places.leave(session.id)
             if session.peer is not None:
                 await session.peer.close()
         except Exception:

@@ -69,7 +69,7 @@ def test_a_lost_call_goes_on_with_its_place_and_its_media_time(
     run: Callable[[Scenario], None],
 ) -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway, lost: Caller) -> None:
-        assert not _ready(lost)["resumed"] and _ready(lost)["limits"]["resume_within_s"] == 15
+        assert not _ready(lost)["resumed"] and _ready(lost)["limits"]["resume_within_s"] == 14.25
         dates = MediaDates(lost, "video")
         await lost.until(lambda got: _media_date(lost, dates) is not None)
         before = _media_date(lost, dates)

@@ -11,7 +11,11 @@ import pytest
 from server import sessions
 from server.config import Settings
 from server.metrics import Metrics
-from server.protocol import Percentiles, Stats
+from server.protocol import Percentiles, StartMessage, Stats
+from server.silence import heard_within_s
+from server.socket_peer import SocketPeer
+
+LATE_S = 0.03  # a busy loop: every sleep takes this much longer
 
 
 class Clock:
@@ -24,11 +28,11 @@ class Clock:
         return self.now
 
     async def sleep(self, seconds: float) -> None:
-        self.now += seconds
+        self.now += seconds + LATE_S
 
 
 class Peer:
-    """A client that sends packets until the clock says so."""
+    """A client that sends packets until the clock says so, and whose connection closes slowly."""
 
     def __init__(self, clock: Clock, until: float) -> None:
         self._clock = clock
@@ -36,13 +40,45 @@ class Peer:
         self.sent: list[Stats] = []
 
     async def close(self) -> None:
-        """Nothing to close."""
+        self._clock.now += 5.0
 
     async def packets_received(self) -> int:
         return int(min(self._clock.now, self._until) * 50)
 
     def send(self, message: Stats) -> None:
         self.sent.append(message)
+
+
+class SocketClient:
+    """The same over a WebSocket: a ping every 20 ms until the clock says so."""
+
+    def __init__(self, clock: Clock, until: float) -> None:
+        self._clock = clock
+        self._until = until
+        self._pinged = clock.now
+        start = StartMessage(rate_hz=16_000, video="jpeg")
+        unused = cast(Any, SimpleNamespace(sound_out=None, video_out=None, speech=None))
+        self._peer = SocketPeer(
+            cast(Any, self), start, "avatar", unused, cast(Any, None), lambda _: None
+        )
+        self.sent: list[Stats] = []
+
+    async def receive(self) -> dict[str, Any]:
+        """What the server's end reads."""
+        return {"type": "websocket.receive", "text": '{"type": "ping", "t": 1}'}
+
+    async def packets_received(self) -> int:
+        while self._pinged + 0.02 < min(self._clock.now, self._until):
+            self._pinged += 0.02
+            await self._peer._receive()
+            self._peer._messages.get_nowait()  # the pong
+        return await self._peer.packets_received()
+
+    def send(self, message: Stats) -> None:
+        self.sent.append(message)
+
+    async def close(self) -> None:
+        """Nothing to close."""
 
 
 HEARD, STALLED = (
@@ -74,43 +110,64 @@ class Media:
         """Nothing to give back."""
 
 
-def _watch(monkeypatch: pytest.MonkeyPatch, vanishes_after_s: float) -> tuple[float, Peer, Metrics]:
-    """Seconds until the session ended, its peer, and the metrics."""
+Client = type[Peer] | type[SocketClient]
+
+
+def _watch(
+    monkeypatch: pytest.MonkeyPatch, vanishes_after_s: float, client: Client = Peer
+) -> tuple[float, Peer | SocketClient, Metrics]:
+    """Seconds until the place of the session was free, its peer, and the metrics."""
     clock = Clock()
     began = clock.now
     stopped = {**vars(asyncio), "sleep": clock.sleep}
     monkeypatch.setattr(sessions, "asyncio", SimpleNamespace(**stopped))
     monkeypatch.setattr(sessions, "time", SimpleNamespace(monotonic=clock.monotonic))
     metrics, unused = Metrics(), cast(Any, SimpleNamespace())
-    places = cast(Any, SimpleNamespace(leave=lambda session: None, note_late=lambda hops: None))
-    peer = Peer(clock, began + vanishes_after_s)
+    left_at: list[float] = []
+    places = cast(
+        Any,
+        SimpleNamespace(leave=lambda _: left_at.append(clock.now), note_late=lambda hops: None),
+    )
+    peer = client(clock, began + vanishes_after_s)
 
-    async def main() -> float:
+    async def main() -> None:
         all_sessions = sessions.Sessions(Settings(), unused, unused, metrics, places)
         session = sessions.Session("live", None, (64, 48))
         session.peer, session.media = cast(Any, peer), cast(Any, Media())
         session.connected.set()
         all_sessions._sessions[session.id] = session
         await all_sessions._watch(session)
-        ended = clock.now - began
         await all_sessions.close()
         assert all_sessions.count == 0
-        return ended
 
-    return asyncio.run(main()), peer, metrics
+    asyncio.run(main())
+    return left_at[0] - began, peer, metrics
 
 
-def test_a_client_that_vanishes_is_freed_within_15_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended, peer, metrics = _watch(monkeypatch, vanishes_after_s=100)
-    assert 115 <= ended <= 117
-    told = [message for message in peer.sent if message.stalled]
-    assert len(told) == pytest.approx(12, abs=1), "after 3 s it is told, in case it still hears"
+@pytest.mark.parametrize("client", [Peer, SocketClient], ids=["webrtc", "websocket"])
+@pytest.mark.parametrize("last_packet_s", [100 + 0.07 * step for step in range(9)])
+def test_a_client_that_vanishes_is_freed_within_15_s_of_its_last_packet(
+    monkeypatch: pytest.MonkeyPatch, last_packet_s: float, client: Client
+) -> None:
+    freed, _, metrics = _watch(monkeypatch, last_packet_s, client)
+    promised = heard_within_s(Settings().idle_timeout_s)
+    assert promised >= 14
+    assert promised <= freed - last_packet_s <= 15
     assert b'ended_total{reason="idle"} 1.0' in metrics.render()
+
+
+def test_a_client_that_vanishes_is_told_once_a_second_in_case_it_still_hears(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, peer, _ = _watch(monkeypatch, vanishes_after_s=100)
+    told = [message for message in peer.sent if message.stalled]
+    assert len(told) == pytest.approx(11, abs=1)
 
 
 def test_a_client_that_goes_on_sending_stays_until_its_hour_is_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ended, _, metrics = _watch(monkeypatch, vanishes_after_s=1e9)
-    assert 3600 <= ended <= 3602
+    ended, peer, metrics = _watch(monkeypatch, vanishes_after_s=1e9)
+    assert 3600 <= ended <= 3601
+    assert len(peer.sent) > 3100, "figures come once a second, or a little less often when busy"
     assert b'ended_total{reason="time_limit"} 1.0' in metrics.render()
