@@ -70,6 +70,30 @@ class HopRings:
         self.valid[:kept] = self.valid[self.context - kept :].copy()
         self.valid[kept:] = 1.0
 
+    def copy(self) -> HopRings:
+        """The same frames in memory of their own."""
+        shapes = [(array.shape[2], array.shape[3]) for array in self.arrays]
+        other = HopRings(shapes, self.context, self.hop)
+        other.copy_from(self)
+        return other
+
+    def copy_from(self, other: HopRings) -> None:
+        """Takes over another session's frames.
+
+        Raises:
+            StreamError: its rings have other layers or shapes.
+        """
+        own = [array.shape for array in self.arrays]
+        given = [array.shape for array in other.arrays]
+        if own != given or (self.hop, self.context) != (other.hop, other.context):
+            raise StreamError(
+                f"expected rings of {len(own)} layers, {self.context} frames and hops of "
+                f"{self.hop}, got {len(given)}, {other.context} and {other.hop}"
+            )
+        for array, source in zip(self.arrays, other.arrays, strict=True):
+            array[:] = source
+        self.valid[:] = other.valid
+
     def reset(self) -> None:
         """Forgets all frames."""
         for array in self.arrays:

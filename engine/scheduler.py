@@ -51,8 +51,13 @@ class Scheduler:
         if max_batch is not None and max_batch < 1:
             raise StreamError(f"expected a batch of at least one hop, got {max_batch}")
         self.backend = backend
-        self.max_batch = max_batch or backend.max_batch
+        self._max_batch = max_batch
         self._streams: list[Stream] = []
+
+    @property
+    def max_batch(self) -> int:
+        """Hops of one call of the network; the backend may change what it runs well."""
+        return self._max_batch or self.backend.max_batch
 
     def add(self, stream: Stream) -> None:
         """Schedules a stream.

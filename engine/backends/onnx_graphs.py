@@ -25,6 +25,7 @@ from engine.backends.inputs import (
     to_network,
     to_pictures,
 )
+from engine.backends.portable import SessionContext
 from engine.carry import HopRings
 from engine.errors import BackendError, StreamError
 from engine.face.mask import mask_image, mask_latents
@@ -61,6 +62,7 @@ class GraphSession:
     """One session's memory.
 
     Attributes:
+        seed: of the noise.
         sample: float32 [1, 3C + 1, h, s, s], the U-Net's input; the mask channel
             is written once.
         noise: float32 [C, 1, s, s], the session's fixed noise.
@@ -69,6 +71,7 @@ class GraphSession:
 
     owner: GraphBackend
     hop: int
+    seed: int
     sample: F32
     noise: F32
     rings: list[HopRings]
@@ -176,10 +179,27 @@ class GraphBackend:
         return GraphSession(
             owner=self,
             hop=hop_frames,
+            seed=seed,
             sample=sample,
             noise=session_noise(spec, seed)[0, :, None],
             rings=[HopRings(self._ring_shapes, context, hop_frames) for _ in spec.timesteps],
         )
+
+    def export_session(self, state: SessionState) -> SessionContext:
+        """What a session carries, copied."""
+        session = self._own(state)
+        return SessionContext(session.hop, session.seed, [rings.copy() for rings in session.rings])
+
+    def import_session(self, context: SessionContext) -> GraphSession:
+        """A session that goes on where another backend's stood."""
+        session = self.new_session(hop_frames=context.hop_frames, seed=context.seed)
+        if len(context.rings) != len(session.rings):
+            raise StreamError(
+                f"expected the rings of {len(session.rings)} steps, got {len(context.rings)}"
+            )
+        for own, carried in zip(session.rings, context.rings, strict=True):
+            own.copy_from(carried)
+        return session
 
     def warm_up(self, hop_frames: int) -> None:
         """Compiles the graphs for this hop length."""

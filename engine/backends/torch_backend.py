@@ -25,10 +25,12 @@ from engine.backends.inputs import (
     latents_shape,
     session_noise,
 )
+from engine.backends.portable import SessionContext
 from engine.denoise.decoding import Decoder
 from engine.denoise.model import TorchModel
 from engine.denoise.pool import PADDING_SLOT, SessionPool
 from engine.denoise.programs import StaticProgram
+from engine.denoise.ring_exchange import check_exchangeable, fill_rings, rings_of
 from engine.denoise.window_modes import Denoiser, HopCall, Kind, kind_of, kinds_of, needs_of
 from engine.errors import StreamError
 from engine.face.mask import mask_image, mask_latents
@@ -175,6 +177,28 @@ class TorchBackend:
         slot = pool.acquire(torch.from_numpy(noise).to(pool.noise))
         session = TorchSession(self, hop_frames, slot, seed)
         weakref.finalize(session, pool.release, slot)
+        return session
+
+    @torch.inference_mode()
+    def export_session(self, state: SessionState) -> SessionContext:
+        """What a session carries, copied.
+
+        Raises:
+            StreamError: more than the rings of a causal model.
+        """
+        session = self._own(state)
+        check_exchangeable(self.spec)
+        rings = rings_of(self._length(session.hop).pool, session.slot, session.carried, session.hop)
+        return SessionContext(session.hop, session.seed, rings)
+
+    @torch.inference_mode()
+    def import_session(self, context: SessionContext) -> TorchSession:
+        """A session that goes on where another backend's stood."""
+        check_exchangeable(self.spec)
+        session = self.new_session(hop_frames=context.hop_frames, seed=context.seed)
+        pool = self._length(context.hop_frames).pool
+        session.carried = fill_rings(pool, session.slot, context.rings)
+        session.hops = session.carried // session.hop
         return session
 
     @torch.inference_mode()
