@@ -9,10 +9,10 @@ statistic. A burst changes it as little as a handful of stray points do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -41,9 +41,7 @@ class Trend:
         return self.low > 0 and self.per_hour > tolerance_per_hour
 
 
-def trend(
-    seconds: Sequence[float], values: Sequence[float], block_s: float, warm_up_s: float
-) -> Trend | None:
+def trend(seconds: ArrayLike, values: ArrayLike, block_s: float, warm_up_s: float) -> Trend | None:
     """The trend of readings, None where too few blocks are left to say.
 
     Args:

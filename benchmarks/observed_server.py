@@ -55,6 +55,8 @@ def allocator_mb() -> dict[str, float] | None:
 def held(by_type: bool) -> dict[str, Any]:
     """What this process holds now.
 
+    Objects that were there when the server froze its start (`gc.freeze`) are not among them.
+
     Args:
         by_type: count objects by type too, which takes some 50 ms.
     """
