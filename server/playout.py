@@ -5,7 +5,8 @@ picture of the same pts: the receiver sees them as they belong together. The
 offset follows the 95th percentile of how late the engine's hops are ready,
 upwards at once, downwards by at most 5 ms a second. Sound is never stretched
 or skipped; a picture that comes too late is dropped and its place reported,
-so that the caller can show the source frame instead.
+so that the caller can show the source frame instead. Too late is reckoned from
+when its sound really left: the offset may have risen since.
 
 Pure: time comes in as an argument, in ticks of 48 kHz.
 """
@@ -32,6 +33,7 @@ RETARGET_BLOCKS = 16  # sound's percentile is looked at this often
 SOUND_BOUND_TICKS = 3 * TICK_HZ  # more sound than this waiting is a broken clock
 VIDEO_BOUND_FRAMES = 64
 FADE_TICKS = 5 * TICKS_PER_MS
+LEFT_BLOCKS = 64  # blocks whose release is remembered: longer than any picture is waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ class Playout(Generic[P]):
         self.generation = 0
         self._sound: I16 = np.zeros(0, np.int16)
         self._sound_pts = 0
+        self._left: dict[int, int] = {}  # media time -> when that block of sound left
         self._video: deque[PlayoutFrame[P]] = deque()
         self._next_pts = 0
 
@@ -193,9 +196,9 @@ class Playout(Generic[P]):
         if not frames:
             return
         self.delay.observe_hop(now - frames[0].pts)
-        latest = self.delay.advance(now) + LATE_TICKS
+        self.delay.advance(now)
         for frame in frames:
-            if frame.pts < self._next_pts or now > latest + frame.pts:
+            if frame.pts < self._next_pts or now > self._moment(frame.pts) + LATE_TICKS:
                 self.late_frames += 1
             else:
                 self._insert(frame)
@@ -209,19 +212,22 @@ class Playout(Generic[P]):
         due: list[SoundRelease | VideoRelease[P] | VideoMissing] = []
         while len(self._sound) >= SOUND_TICKS and offset + self._sound_pts <= now:
             due.append(SoundRelease(self._sound_pts, self._sound[:SOUND_TICKS]))
+            self._left[self._sound_pts] = now
+            if len(self._left) > LEFT_BLOCKS:
+                del self._left[next(iter(self._left))]
             self._sound = self._sound[SOUND_TICKS:]
             self._sound_pts += SOUND_TICKS
-        due.extend(self._due_video(offset, now))
+        due.extend(self._due_video(now))
         return due
 
     def next_due(self) -> int:
         """Wall tick of the next release, as far as is known."""
-        offset = self.delay.offset
-        video = self._next_pts + LATE_TICKS
+        video = self._moment(self._next_pts) + LATE_TICKS
         if self._video:
-            video = min(video, self._video[0].pts)
-        sound = self._sound_pts if len(self._sound) >= SOUND_TICKS else video
-        return offset + min(video, sound)
+            video = min(video, self._moment(self._video[0].pts))
+        if len(self._sound) < SOUND_TICKS:
+            return video
+        return min(video, self.delay.offset + self._sound_pts)
 
     def interrupt(self, generation: int) -> None:
         """Drops every waiting picture of an older generation and silences waiting sound."""
@@ -240,20 +246,28 @@ class Playout(Generic[P]):
             self._video.pop()
         self._video.append(frame)
 
-    def _due_video(self, offset: int, now: int) -> list[VideoRelease[P] | VideoMissing]:
+    def _moment(self, pts: int) -> int:
+        """Wall tick at which the sound of a media time left or, as far as is known, will leave."""
+        return self._left.get(pts, self.delay.offset + pts)
+
+    def _due_video(self, now: int) -> list[VideoRelease[P] | VideoMissing]:
         due: list[VideoRelease[P] | VideoMissing] = []
         newest: PlayoutFrame[P] | None = None
-        while self._video and offset + self._video[0].pts <= now:
+        while self._video and self._moment(self._video[0].pts) <= now:
+            frame = self._video.popleft()
+            if now > self._left.get(frame.pts, now) + LATE_TICKS:
+                self.late_frames += 1
+                continue
             if newest is not None:
                 self.stalled_frames += 1
-            newest = self._video.popleft()
+            newest = frame
         if newest is not None:
             skipped = max(newest.pts - self._next_pts, 0) // FRAME_TICKS
             self.missing_frames += skipped
             self._next_pts = newest.pts + FRAME_TICKS
             due.append(VideoRelease(newest))
         missing: VideoMissing | None = None
-        while offset + self._next_pts + LATE_TICKS <= now:
+        while self._moment(self._next_pts) + LATE_TICKS <= now:
             self.missing_frames += 1
             missing = VideoMissing(self._next_pts)
             self._next_pts += FRAME_TICKS

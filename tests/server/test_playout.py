@@ -79,6 +79,45 @@ def test_a_picture_may_follow_its_sound_by_20_ms_and_no_more() -> None:
     assert queue.waiting_frames == 0
 
 
+def _delay_about_to_rise() -> Playout[str]:
+    """A queue at 180 ms: the sound of frames 0 to 2 left at 100, 140 and 180 ms."""
+    queue = playout(delay_ms=100)
+    queue.push_sound(sound(20), 20 * MS)
+    queue.push_hop([frame(0)], 90 * MS)
+    queue.poll(100 * MS)
+    queue.poll(120 * MS)
+    queue.poll(140 * MS)
+    queue.push_hop([frame(1)], 159 * MS)
+    queue.poll(160 * MS)
+    queue.poll(180 * MS)
+    return queue
+
+
+def test_a_picture_whose_sound_has_left_does_not_wait_for_the_risen_delay() -> None:
+    queue = _delay_about_to_rise()
+    queue.push_hop([frame(2)], 199 * MS)
+    assert queue.delay.offset > 120 * MS
+    assert queue.next_due() <= 199 * MS
+    shown = [item for item in queue.poll(199 * MS) if isinstance(item, VideoRelease)]
+    assert [release.frame.picture for release in shown] == ["picture 2"]
+
+
+def test_a_picture_20_ms_behind_its_sound_is_late_whatever_the_delay_is_now() -> None:
+    queue = _delay_about_to_rise()
+    queue.push_hop([frame(2)], 180 * MS + LATE_TICKS + 1)
+    assert queue.delay.offset + 2 * FRAME_TICKS + LATE_TICKS > 201 * MS
+    assert queue.late_frames == 1 and queue.waiting_frames == 0
+    assert queue.poll(201 * MS) == [VideoMissing(2 * FRAME_TICKS)]
+
+
+def test_a_picture_that_the_loop_was_too_busy_to_release_in_time_is_dropped() -> None:
+    queue = _delay_about_to_rise()
+    queue.push_hop([frame(2)], 190 * MS)
+    due = queue.poll(180 * MS + LATE_TICKS + 1)
+    assert [item for item in due if isinstance(item, VideoRelease)] == []
+    assert queue.late_frames == 1
+
+
 def test_a_missing_picture_is_reported_once_and_its_place_is_closed() -> None:
     queue = playout()
     queue.push_hop([frame(1)], READY + FRAME_TICKS)

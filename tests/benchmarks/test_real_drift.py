@@ -1,0 +1,47 @@
+"""What the real drift benchmark makes of what it saw."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from benchmarks.real_drift import (
+    CLICK_EVERY_S,
+    SETTLE_S,
+    WINDOW_S,
+    Observed,
+    SkewedClock,
+    figures_of,
+    window_medians,
+)
+
+
+def test_a_fast_clock_shows_a_time_early() -> None:
+    clock = SkewedClock(200)
+    assert clock.when(1000) - clock.began == pytest.approx(1000 - 0.2, abs=1e-3)
+
+
+def test_a_time_that_has_passed_is_not_waited_for() -> None:
+    clock = SkewedClock(-200)
+    asyncio.run(clock.wait_until(-1.0))
+
+
+def test_a_window_without_values_is_not_a_number() -> None:
+    medians = window_medians([(10.0, 1.0), (11.0, 3.0), (12.0, 2.0)], 10.0, 2)
+    assert medians[0] == 2.0 and medians[1] != medians[1]
+
+
+def test_a_delay_that_follows_the_clocks_apart_is_shown_as_drift() -> None:
+    minutes = 15.0
+    times = [SETTLE_S + 0.5 * step for step in range(int(2 * WINDOW_S * 3))]
+    seen = Observed(
+        sound=[(at, 340 + 200e-3 * at) for at in times[:: int(CLICK_EVERY_S * 2)]],
+        picture=[(at - SETTLE_S, 300 + 200e-3 * at) for at in times] + [(920.0, 500.0)],
+        playout=[(at, 300.0) for at in times],
+        last_stats={},
+    )
+    figures = figures_of(seen, 200, minutes)
+    assert figures["clocks_apart_ms"] == 120
+    assert figures["sound_drift_ms"] == pytest.approx(120, abs=2)
+    assert figures["picture_minus_sound_drift_ms"] == pytest.approx(0, abs=5)
