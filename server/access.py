@@ -15,6 +15,7 @@ from server.auth import EVERYTHING, TICKET_S, AuthError, Grant, Tokens
 from server.auth import Scope as TokenScope
 from server.config import Settings
 from server.origins import origin_allowed
+from server.tickets import Tickets
 from server.token_secret import read_or_make_secret
 
 TICKET_PROTOCOL = "lipwire.ticket."  # + ticket, offered as a WebSocket subprotocol
@@ -35,15 +36,18 @@ def needed_scope(method: str, path: str) -> TokenScope | None:
     return "call"
 
 
-def open_tokens(settings: Settings) -> Tokens | None:
+def open_tokens(settings: Settings, tickets: Tickets | None = None) -> Tokens | None:
     """The tokens of this server; None where none are needed.
+
+    Args:
+        tickets: who knows which were taken; None: this process alone.
 
     Raises:
         ConfigError: the secret cannot be read or made.
     """
     if not settings.needs_tokens:
         return None
-    return Tokens(read_or_make_secret(settings.secret_path))
+    return Tokens(read_or_make_secret(settings.secret_path), tickets=tickets)
 
 
 def add_access(app: FastAPI, tokens: Tokens | None, allowed_origins: tuple[str, ...]) -> None:
@@ -88,14 +92,14 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             try:
-                grant = self._judge(scope)
+                grant = await self._judge(scope)
             except AuthError as error:
                 await _refuse(scope, receive, send, error)
                 return
             scope.setdefault("state", {})["grant"] = grant
         await self._app(scope, receive, send)
 
-    def _judge(self, scope: Scope) -> Grant:
+    async def _judge(self, scope: Scope) -> Grant:
         headers = Headers(scope=scope)
         socket = scope["type"] == "websocket"
         method, path = scope.get("method", "GET"), scope["path"]
@@ -117,31 +121,31 @@ class Access:
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
             if self._tokens.is_poster_key(match[1], query.get("key", [""])[0]):
                 return Grant("", frozenset())
-        grant = _grant(headers, self._tokens, socket=socket)
+        grant = await _grant(headers, self._tokens, socket=socket)
         grant.require(needed)
         return grant
 
 
-def _grant(headers: Headers, tokens: Tokens, *, socket: bool) -> Grant:
+async def _grant(headers: Headers, tokens: Tokens, *, socket: bool) -> Grant:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return tokens.verify(token.strip())
     if socket:
         for offered in headers.get("sec-websocket-protocol", "").split(","):
             if offered.strip().startswith(TICKET_PROTOCOL):
-                return tokens.take_ticket(offered.strip().removeprefix(TICKET_PROTOCOL))
+                return await tokens.take_ticket(offered.strip().removeprefix(TICKET_PROTOCOL))
     raise AuthError(401, "no_token", "expected the header Authorization: Bearer TOKEN")
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: AuthError) -> None:
+    kind = "http.response"
     if scope["type"] == "websocket":
-        await receive()  # websocket.connect: a close before the handshake is answered 403
-        await send({"type": "websocket.close", "code": 1008})
-        return
+        await receive()  # websocket.connect
+        kind = "websocket.http.response"
     body = json.dumps({"error": {"code": error.code, "message": str(error)}}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if error.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="lipwire"'))
-    start: Message = {"type": "http.response.start", "status": error.status, "headers": headers}
+    start: Message = {"type": f"{kind}.start", "status": error.status, "headers": headers}
     await send(start)
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{kind}.body", "body": body})

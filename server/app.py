@@ -40,8 +40,10 @@ from server.ice import ice_links, ice_servers_for
 from server.loop_lag import watch_loop
 from server.metrics import Metrics
 from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces, Places
+from server.quoting import quoted
 from server.sessions import Draining, EngineNotReady, Sessions, SessionUnknown
 from server.signaling import OfferRefused
+from server.tickets import Tickets
 from server.websocket_api import serve_media
 from server.wire import SUBPROTOCOL
 
@@ -81,6 +83,7 @@ class Gateway:
         *,
         host: EngineHost | None = None,
         places: Places | None = None,
+        tickets: Tickets | None = None,
         session_suffix: str = "",
     ) -> None:
         """
@@ -88,11 +91,12 @@ class Gateway:
             core: "module:callable" of another engine core than the settings' own.
             host: the engine; None: a process of its own.
             places: where calls get theirs; None: its own.
+            tickets: who knows which were taken; None: this process alone.
             session_suffix: what the ids of its sessions end with.
         """
         self.settings = settings
         self.metrics = Metrics()
-        self.tokens = open_tokens(settings)
+        self.tokens = open_tokens(settings, tickets)
         self.library = AvatarLibrary(settings.avatar_path)
         self.host = host or EngineHost(engine_settings(settings, core))
         self.places: Places = places or OwnPlaces(settings)
@@ -273,8 +277,9 @@ def _add_media_route(app: FastAPI, gateway: Gateway) -> None:
 def _check_subprotocol(socket: WebSocket) -> None:
     offered = socket.scope.get("subprotocols", [])
     if SUBPROTOCOL not in offered:
+        # Not what they are: one of them may be a ticket.
         raise BadRequest(
-            400, "subprotocol", f"expected the subprotocol {SUBPROTOCOL}, got {offered!r:.80}"
+            400, "subprotocol", f"expected the subprotocol {SUBPROTOCOL} among {len(offered)}"
         )
 
 
@@ -352,7 +357,8 @@ def _add_error_handlers(app: FastAPI) -> None:
         answer = _refusal(error)
         if answer is not None:
             return answer
-        logger.error("http: %s %s: %s", request.method, request.url.path, error)
+        route = getattr(request.scope.get("route"), "path", "")  # the path itself may be a secret
+        logger.error("http: %s: %s: %s", route, type(error).__name__, error)
         return _error(500, "internal", "something went wrong here; the log says what")
 
     @app.exception_handler(RequestValidationError)
@@ -366,8 +372,8 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
         sentences = {
-            404: f"there is nothing at {request.url.path}",
-            405: f"{request.method} is not possible at {request.url.path}",
+            404: f"there is nothing at {quoted(request.url.path)}",
+            405: f"{quoted(request.method)} is not possible at {quoted(request.url.path)}",
         }
         message = sentences.get(error.status_code, str(error.detail))
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
@@ -416,7 +422,7 @@ def _mode(mode: str, avatar: str | None) -> Mode:
             return "avatar"
         case _:
             raise BadRequest(
-                422, "bad_mode", f"expected mode=avatar or mode=live, got {mode!r:.40}"
+                422, "bad_mode", f"expected mode=avatar or mode=live, got {quoted(mode)}"
             )
 
 
@@ -428,7 +434,9 @@ def _check_accepts_sdp(request: Request) -> None:
     accept = request.headers.get("accept", "*/*")
     types = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     if not types & {SDP, "application/*", "*/*"}:
-        raise BadRequest(406, "not_acceptable", f"the answer is {SDP}, got Accept: {accept:.80}")
+        raise BadRequest(
+            406, "not_acceptable", f"the answer is {SDP}, got Accept: {quoted(accept)}"
+        )
 
 
 async def _read_offer(request: Request, limit: int) -> str:
@@ -440,7 +448,7 @@ async def _read_offer(request: Request, limit: int) -> str:
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if content_type != SDP:
         raise BadRequest(
-            415, "content_type", f"expected a body of {SDP}, got {content_type or 'no type'}"
+            415, "content_type", f"expected a body of {SDP}, got {quoted(content_type)}"
         )
     too_large = BadRequest(413, "too_large", f"expected an offer of at most {limit} bytes")
     declared = request.headers.get("content-length", "0")

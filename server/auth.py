@@ -2,8 +2,8 @@
 
 A token is a JWT, HS256 and nothing else, for the audience `lipwire`, with an
 expiry. A ticket is one too, for another audience, lives for seconds and is
-taken once: a browser cannot put a header on a WebSocket. Pure but for the
-clock, which is given.
+taken once: a browser cannot put a header on a WebSocket. The clock is given,
+and so is who knows which tickets were taken.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Literal, get_args
 import jwt
 
 from engine.errors import ConfigError, LipwireError
+from server.tickets import TakenTickets, Tickets
 
 Scope = Literal["call", "avatars:write", "metrics", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -91,19 +92,25 @@ class Tokens:
 
     Args:
         secret: of at least MIN_SECRET_BYTES bytes.
+        tickets: who is asked whether a ticket was taken; None: this object alone knows.
 
     Raises:
         ConfigError: the secret is too short.
     """
 
-    def __init__(self, secret: bytes, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        secret: bytes,
+        clock: Callable[[], float] = time.time,
+        tickets: Tickets | None = None,
+    ) -> None:
         if len(secret) < MIN_SECRET_BYTES:
             raise ConfigError(
                 f"expected a token secret of at least {MIN_SECRET_BYTES} bytes, got {len(secret)}"
             )
         self._secret = secret
         self._clock = clock
-        self._taken: dict[str, float] = {}
+        self._tickets = TakenTickets(clock) if tickets is None else tickets
 
     def issue(self, scopes: Iterable[Scope], ttl_s: int, subject: str = "") -> str:
         """A token.
@@ -128,18 +135,15 @@ class Tokens:
         """A ticket that allows once, within TICKET_S seconds, what `grant` does."""
         return self._sign(TICKET_AUDIENCE, sorted(grant.scopes), TICKET_S, grant.subject)
 
-    def take_ticket(self, ticket: str) -> Grant:
+    async def take_ticket(self, ticket: str) -> Grant:
         """What a ticket allows; the next time it allows nothing.
 
         Raises:
             AuthError: it was not made here, has expired or was taken.
         """
         grant, name, expires = self._read(ticket, TICKET_AUDIENCE, 0)
-        now = self._clock()
-        self._taken = {known: until for known, until in self._taken.items() if until > now}
-        if name in self._taken:
+        if not await self._tickets.take(name, expires):
             raise AuthError(401, "ticket_taken", "expected a ticket that was not used before")
-        self._taken[name] = expires
         return grant
 
     def poster_key(self, name: str) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 
 from engine.errors import AvatarError
 from engine.media import Picture
+from server.quoting import quoted
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 POSTER_QUALITY = 85
@@ -71,7 +72,7 @@ class AvatarLibrary:
                 if (folder / name / "avatar.json").is_file():
                     return _read_info(folder / name)
         known = ", ".join(info.name for info in self.infos()) or "none"
-        raise AvatarError(f"expected the name of an avatar ({known}), got {name!r}")
+        raise AvatarError(f"expected the name of an avatar ({known}), got {quoted(name)}")
 
     def poster(self, name: str) -> bytes:
         """The first picture of the avatar's clip as JPEG.

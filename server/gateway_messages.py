@@ -51,6 +51,21 @@ class CallCosts:
     call_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class TakeTicket:
+    """Asks whether a ticket may be used: it may once, at whichever gateway.
+
+    Attributes:
+        number: the answer carries it too.
+        name: of the ticket.
+        until: Unix time of its expiry.
+    """
+
+    number: int
+    name: str
+    until: float
+
+
 # --- supervisor to gateway -------------------------------------------------------
 
 
@@ -72,6 +87,14 @@ class PlaceRefused:
     limit: int = 0
     code: str = ""
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TicketAnswer:
+    """Whether nobody has used the ticket before."""
+
+    number: int
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +141,14 @@ class Drain:
     timeout_s: float
 
 
-ToSupervisor = GatewayReady | GatewayFailed | Alive | EnterPlace | LeavePlace | LateHops | CallCosts
-ToGateway = PlaceGiven | PlaceRefused | ServerState | Drain
+ToSupervisor = (
+    GatewayReady
+    | GatewayFailed
+    | Alive
+    | EnterPlace
+    | LeavePlace
+    | LateHops
+    | CallCosts
+    | TakeTicket
+)
+ToGateway = PlaceGiven | PlaceRefused | TicketAnswer | ServerState | Drain

@@ -21,6 +21,7 @@ from server.gateway_messages import (
     Drain,
     GatewayFailed,
     GatewayReady,
+    TicketAnswer,
     ToGateway,
 )
 from server.gateway_metrics import ServerMetrics
@@ -29,6 +30,7 @@ from server.http_server import http_server, new_loop, until_hurried
 from server.link import Link
 from server.logs import configure_logging
 from server.remote_places import RemotePlaces
+from server.tickets import RemoteTickets
 
 logger = logging.getLogger(__name__)
 
@@ -81,12 +83,14 @@ class _Process:
         """Serves until the supervisor says so or is gone."""
         self._link = Link(self._connection, self._take, self._on_supervisor_lost)
         self._places = RemotePlaces(self._link.send)
+        self._tickets = RemoteTickets(self._link.send)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         gateway = Gateway(
             self._settings,
             host=EngineClient(self._engine),
             places=self._places,
+            tickets=self._tickets,
             session_suffix=session_suffix(self._index),
         )
         alive = asyncio.create_task(self._tell_alive(), name="alive")
@@ -140,6 +144,9 @@ class _Process:
             await asyncio.sleep(ALIVE_INTERVAL_S)
 
     def _take(self, message: ToGateway) -> None:
+        if isinstance(message, TicketAnswer):
+            self._tickets.hear(message)
+            return
         if not isinstance(message, Drain):
             self._places.take(message)
             return

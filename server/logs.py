@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
 TEXT = "%(asctime)s %(levelname)-7s %(processName)s %(name)s %(session_text)s%(message)s"
-QUIET = ("aioice", "aiortc", "av", "multipart", "websockets")
+# Below warning they log packets, session descriptions, addresses with queries and headers.
+QUIET = ("aioice", "aiortc", "av", "multipart", "uvicorn", "websockets")
+_CONTROL = {code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
 def configure_logging(level: str, format: LogFormat = "text") -> None:
@@ -21,17 +23,21 @@ def configure_logging(level: str, format: LogFormat = "text") -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter(TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in QUIET:  # they log packets and session descriptions below warning
+    for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class TextFormatter(logging.Formatter):
-    """The session before the message, where there is one."""
+    """The session before the message, where there is one; a message is one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         session = getattr(record, "session", None)
         record.session_text = f"session={session} " if session else ""
         return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = record.message.translate(_CONTROL)  # nobody's text begins a line
+        return super().formatMessage(record)
 
 
 class JsonFormatter(logging.Formatter):
@@ -50,7 +56,7 @@ class JsonFormatter(logging.Formatter):
             line["session"] = session
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line)
 
 
 class SessionLog(logging.LoggerAdapter[logging.Logger]):

@@ -22,7 +22,7 @@ from av import AudioFrame, VideoFrame
 
 from server.engine_messages import Mode
 from server.logs import SessionLog
-from server.message_rate import MessageRate
+from server.message_rate import BURST_MESSAGES, MessageRate
 from server.protocol import (
     CHANNEL,
     EndMessage,
@@ -178,7 +178,8 @@ class Peer:
 
     def _on_message(self, data: str | bytes) -> None:
         if not self._rate.allows():
-            self.send(ErrorMessage("too_many", "too many messages at once", fatal=True))
+            expected = f"expected at most {BURST_MESSAGES} control messages at once"
+            self.send(ErrorMessage("too_many", expected, fatal=True))
             self._on_end("flood")
             return
         try:

@@ -18,6 +18,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import LipwireError
+from server.quoting import quoted
 
 CHANNEL = "lipwire"
 MAX_MESSAGE_BYTES = 16_384
@@ -301,7 +302,7 @@ def _parse(data: str | bytes, known: dict[str, Any]) -> tuple[str, dict[str, Any
     kind = message.get("type")
     if not isinstance(kind, str) or kind not in known:
         names = ", ".join(known)
-        raise ProtocolError("unknown_type", f"expected a type of {names}, got {kind!r:.40}")
+        raise ProtocolError("unknown_type", f"expected a type of {names}, got {quoted(kind)}")
     return kind, message
 
 
@@ -328,7 +329,7 @@ def _value(wanted: Any, value: Any, where: str) -> Any:
         if _fits(option, value):
             return float(value) if option is float and int not in options else value
     names = " or ".join(_name(option) for option in options)
-    raise ProtocolError("bad_field", f"{where}: expected {names}, got {value!r:.40}")
+    raise ProtocolError("bad_field", f"{where}: expected {names}, got {quoted(value)}")
 
 
 def _is_union(wanted: Any) -> bool:

@@ -8,7 +8,9 @@ import itertools
 import logging
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -471,7 +473,11 @@ class Sessions:
 
 def _unanswerable(session: Session, error: Exception) -> OfferRefused:
     """What to say of an offer at which aiortc raised whatever came to hand."""
-    session.log.warning("offer refused: %s: %s", type(error).__name__, error)
+    # Where, not what: messages of aiortc's quote the offer, its ICE password too.
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    session.log.warning(
+        "offer refused: %s at %s:%d", type(error).__name__, Path(where.filename).name, where.lineno
+    )
     return OfferRefused(
         "bad_sdp", "expected an SDP offer with audio and video that can be answered", 400
     )

@@ -10,6 +10,7 @@ import re
 
 from engine.errors import LipwireError
 from server.engine_messages import Mode
+from server.quoting import quoted
 
 MAX_OFFER_BYTES = 65_536
 MAX_MEDIA_LINES = 4
@@ -50,7 +51,7 @@ def check_offer(sdp: str, mode: Mode) -> str:
         )
     unknown = sorted(set(media) - {"audio", "video", "application"})
     if unknown:
-        raise OfferRefused("media_kind", f"expected audio, video and data, got {unknown}")
+        raise OfferRefused("media_kind", f"expected audio, video and data, got {quoted(unknown)}")
     for kind in ("audio", "video"):
         if media.count(kind) != 1:
             raise OfferRefused(

@@ -17,7 +17,8 @@ from fastapi import WebSocket, WebSocketDisconnect
 from server.av_frames import VIDEO_CLOCK_HZ
 from server.engine_messages import Mode
 from server.logs import SessionLog
-from server.media_clock import FRAME_TICKS, TICK_HZ
+from server.media_clock import FRAME_TICKS, TICK_HZ, TICKS_PER_MS
+from server.message_rate import SocketRate
 from server.protocol import (
     CreditMessage,
     EndMessage,
@@ -72,6 +73,8 @@ class SocketPeer:
         self._on_end = on_end
         self.sound_out, self.video_out = media.sound_out, media.video_out
         self._decoder = SoundDecoder(start.rate_hz)
+        window = media.speech.until if media.speech is not None else 0
+        self._rate = SocketRate(window // TICKS_PER_MS)
         self._messages: asyncio.Queue[ServerMessage] = asyncio.Queue(MAX_WAITING_MESSAGES)
         self._camera: asyncio.Queue[Packet] = asyncio.Queue(CAMERA_BACKLOG)
         self._tasks: list[asyncio.Task[None]] = []
@@ -79,6 +82,7 @@ class SocketPeer:
         self._code = NORMAL
         self._key_frame = True
         self._closed = False
+        self._leaving = False
         self._over = asyncio.Event()
 
     def begin(self) -> None:
@@ -110,7 +114,7 @@ class SocketPeer:
         if message["type"] == "websocket.disconnect":
             return False
         self._received += 1
-        if not self._closed:
+        if not self._closed and not self._leaving:
             self._take(message.get("text"), message.get("bytes"))
         return True
 
@@ -146,6 +150,11 @@ class SocketPeer:
     # --- in ------------------------------------------------------------------
 
     def _take(self, text: str | None, data: bytes | None) -> None:
+        excess = self._rate.excess(text, data)
+        if excess is not None:
+            self.send(ErrorMessage("too_many", excess, fatal=True))
+            self._let_go("flood")
+            return
         try:
             if text is not None:
                 self._take_message(text)
@@ -277,6 +286,7 @@ class SocketPeer:
             await self._socket.send_bytes(data)
 
     def _let_go(self, reason: str) -> None:
+        self._leaving = True
         self._code = POLICY_VIOLATION
         self._on_end(reason)
 

@@ -44,11 +44,14 @@ from server.gateway_messages import (
     PlaceGiven,
     PlaceRefused,
     ServerState,
+    TakeTicket,
+    TicketAnswer,
     ToSupervisor,
 )
 from server.gateway_process import run_gateway
 from server.link import Link
 from server.places import OwnPlaces, usable_cores
+from server.tickets import TakenTickets
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +115,7 @@ class Supervisor:
         self._engine_settings = engine_settings(settings, core, self._folder / "engine.sock")
         self.host = EngineHost(self._engine_settings)
         self.places = OwnPlaces(settings)
+        self._tickets = TakenTickets()
         self._workers: list[Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -255,6 +259,11 @@ class Supervisor:
         match message:
             case Alive():
                 worker.heard_at = max(worker.heard_at, time.monotonic())
+                return
+            case TakeTicket():
+                assert worker.link is not None
+                fresh = self._tickets.take_now(message.name, message.until)
+                worker.link.send(TicketAnswer(message.number, fresh))
                 return
             case GatewayReady():
                 worker.up = True

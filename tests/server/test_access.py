@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fastapi import FastAPI, WebSocket
-from starlette.testclient import TestClient
-from starlette.websockets import WebSocketDisconnect
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from server.access import TICKET_PROTOCOL, add_access, add_ticket_route
 from server.auth import Tokens
@@ -112,18 +111,19 @@ def test_a_socket_opens_with_a_ticket_once() -> None:
         assert socket.accepted_subprotocol == "lipwire.v1"
         assert socket.receive_text() == "alice"
     with (
-        pytest.raises(WebSocketDisconnect) as caught,
+        pytest.raises(WebSocketDenialResponse) as caught,
         http.websocket_connect("/v1/stream", subprotocols=offered),
     ):
         pass
-    assert caught.value.code == 1008
+    assert caught.value.status_code == 401
+    assert caught.value.json()["error"]["code"] == "ticket_taken"
 
 
 @pytest.mark.parametrize("origin", [None, "https://evil.example"])
 def test_a_socket_without_ticket_or_from_a_strangers_page_stays_shut(origin: str | None) -> None:
     headers = {} if origin is None else bearer("call") | {"origin": origin}
     with (
-        pytest.raises(WebSocketDisconnect),
+        pytest.raises(WebSocketDenialResponse),
         client().websocket_connect("/v1/stream", headers=headers),
     ):
         pass

@@ -15,7 +15,7 @@ from benchmarks.caller import Caller
 from server.app import Gateway, create_app
 from server.auth import Tokens
 from server.config import Settings
-from server.logs import TEXT, JsonFormatter, SessionLog, TextFormatter
+from server.logs import TEXT, JsonFormatter, SessionLog, TextFormatter, configure_logging
 from tests.server_fakes import make_avatar
 
 SECRET = "n" * 40
@@ -103,3 +103,23 @@ def test_a_whole_call_leaves_no_token_password_or_description_in_the_log(
     assert "begun mode=avatar" in log and "ended reason=deleted" in log
     for secret in secrets:
         assert secret not in log
+
+
+def test_a_message_is_one_line_whatever_is_in_it() -> None:
+    for formatter in (TextFormatter(TEXT), JsonFormatter()):
+        record = logging.LogRecord(
+            "a", 20, "", 0, "%s", ("x\r\n2026 ERROR \x1b[2Jforged\x85",), None
+        )
+        line = formatter.format(record)
+        assert line.splitlines() == [line] and "\x1b" not in line
+
+
+def test_libraries_that_log_headers_and_queries_are_quiet() -> None:
+    before = logging.getLogger().level, list(logging.getLogger().handlers)
+    configure_logging("debug")
+    try:
+        for name in ("uvicorn.error", "websockets.server", "aiortc.rtcpeerconnection"):
+            assert not logging.getLogger(name).isEnabledFor(logging.INFO)
+    finally:
+        logging.getLogger().setLevel(before[0])
+        logging.getLogger().handlers[:] = before[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
@@ -145,6 +146,32 @@ def test_speech_without_credit_ends_the_call_with_1008(run: Callable[..., None])
                 await call.until(lambda _: False)
             assert call._connection.close_code == 1008
         await _until(lambda: gateway.sessions.count == 0)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("flood", ["messages", "packets", "bytes"])
+def test_a_flood_ends_the_call_with_a_reason_and_1008(run: Callable[..., None], flood: str) -> None:
+    async def scenario(url: str, gateway: Gateway) -> None:
+        async with open_call(url, mode="live") as call:
+            old = Packet(PacketType.AUDIO, Codec.PCM16, 0, 0, 0, 21, bytes(2))
+            large = Packet(PacketType.VIDEO, Codec.JPEG, 0, 0, 0, 40_000, bytes(1 << 19))
+            sent: dict[str, str | bytes] = {
+                "messages": '{"type":"flush"}',
+                "packets": encode_packet(old),
+                "bytes": encode_packet(large),
+            }
+            with pytest.raises(CallEnded, match="too_many: expected at most"):
+                with contextlib.suppress(ConnectionClosed):  # whoever reads is told more
+                    for _ in range(1000):
+                        await call._connection.send(sent[flood])
+                        await asyncio.sleep(0)
+                await call.until(lambda _: False)
+                raise AssertionError("expected the call to end")
+            assert call._connection.close_code == 1008
+        await _until(lambda: gateway.sessions.count == 0)
+        page = gateway.metrics.render().decode()
+        assert 'lipwire_sessions_ended_total{reason="flood"} 1.0' in page
 
     run(scenario)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from benchmarks.caller import Caller, Camera, Microphone
 from server.auth import Tokens
@@ -210,6 +214,36 @@ def test_tokens_are_asked_for_by_every_gateway_for_everything(
         await caller.close()
 
     _run(scenario, auth="on")
+
+
+def test_a_ticket_is_taken_once_whichever_gateways_it_comes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIPWIRE_TOKEN_SECRET", "s" * 40)
+    token = Tokens(b"s" * 40).issue(["call"], 60)
+    make_avatar(tmp_path)
+
+    async def scenario(client: httpx.AsyncClient, supervisor: Supervisor) -> None:
+        headers = {"authorization": f"Bearer {token}"}
+        address = str(client.base_url.join("/v1/media?avatar=ada")).replace("http", "ws", 1)
+
+        async def knock(ticket: str) -> str:
+            offered = [Subprotocol("lipwire.v1"), Subprotocol(f"lipwire.ticket.{ticket}")]
+            try:
+                async with connect(address, subprotocols=offered) as socket:
+                    await socket.send('{"type":"session.start"}')
+                    await socket.recv()
+                    return "let in"
+            except InvalidStatus as refused:
+                assert refused.response.status_code == 401 and refused.response.body
+                return str(json.loads(refused.response.body)["error"]["code"])
+
+        for _ in range(3):
+            ticket = (await client.post("/v1/tickets", headers=headers)).json()["ticket"]
+            told = await asyncio.gather(*(knock(ticket) for _ in range(8)))
+            assert sorted(told) == ["let in"] + ["ticket_taken"] * 7
+
+    _run(scenario, auth="on", max_sessions=10, avatar_dirs=(tmp_path,))
 
 
 def test_calls_over_websockets_are_spread_too_and_refused_with_a_reason(tmp_path: Path) -> None:
