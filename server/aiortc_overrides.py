@@ -1,4 +1,4 @@
-"""Every change that Lipwire makes to aiortc, in one place, pinned to its version.
+"""Every change that Lipwire makes to aiortc, put in its place here, pinned to its version.
 
     override            cause (measured)                                 remove when aiortc
     audio level         per-sample Python loop, 327 us a 20 ms frame     computes it natively
@@ -8,6 +8,10 @@
       buffer              600 ms                                           and skips what is lost
     what waited         one frame comes out a packet: what waited        releases all that is ready
       behind a hole       behind a hole stays late for good
+    retransmissions     asked for once, and 128 packets are kept: what   asks again until they come
+                          was lost twice never comes
+    damaged pictures    after a loss, pictures are decoded from wrong    waits for a key frame
+                          ones until a key frame comes
     encoders            x264 at preset medium 24.7 ms a 512 px frame,    lets settings be passed
       and bitrate         VP8 8.2 ms; 10 % bitrate changes reopen the
                           encoder: a key frame each
@@ -49,6 +53,13 @@ from av import AudioFrame, VideoFrame
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
+from server.aiortc_jitter import (
+    KEYFRAME_INTERVAL_S,
+    SoundJitterBuffer,
+    VideoJitterBuffer,
+    is_keyframe,
+)
+from server.aiortc_nack import Retransmissions
 from server.av_frames import VIDEO_CLOCK_HZ
 from server.tracks import PlayoutTrack
 
@@ -56,10 +67,7 @@ logger = logging.getLogger(__name__)
 
 AIORTC_VERSION = "1.16.0"
 
-HOLE_TIMEOUT_S = 0.25  # a hole in the video this old is given up
-KEYFRAME_INTERVAL_S = 0.3  # at most one request for a key frame in this time
-AUDIO_HOLD_PACKETS = 2  # packets that may wait for a missing one
-REORDER_PACKETS = 512  # video packets that may wait behind a hole
+SENT_PACKETS = 1024  # kept for retransmission: 3 s at the highest bitrate
 DECODE_BACKLOG = 12  # encoded pictures that may wait for the decoder
 TRACK_BOUND = {"audio": 10, "video": 2}  # decoded frames that may wait for the session
 
@@ -85,108 +93,7 @@ def audio_level_dbov(frame: AudioFrame) -> int:
     return round(min(max(10 * math.log10(power / 32767**2), -127.0), 0.0))
 
 
-# --- jitter buffers --------------------------------------------------------------
-
-
-def _ahead(sequence: int, reference: int) -> int:
-    """How many packets `sequence` lies ahead of `reference`, negative when behind."""
-    return (sequence - reference + 0x8000 & 0xFFFF) - 0x8000
-
-
-def _payload(packet: RtpPacket) -> bytes:
-    """What the receiver left on the packet after it took the codec's own header off."""
-    data: bytes = packet._data  # type: ignore[attr-defined]
-    return data
-
-
-class SoundJitterBuffer:
-    """Releases sound in order at once, and skips a packet that two later ones overtook."""
-
-    def __init__(self) -> None:
-        self._next: int | None = None
-        self._held: dict[int, RtpPacket] = {}
-
-    def add(self, packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
-        """(False, the payload to decode next, if any)."""
-        if self._next is None or abs(_ahead(packet.sequence_number, self._next)) > 1000:
-            self._next = packet.sequence_number
-            self._held.clear()
-        if _ahead(packet.sequence_number, self._next) >= 0:
-            self._held[packet.sequence_number] = packet
-        if self._next not in self._held and len(self._held) > AUDIO_HOLD_PACKETS:
-            reference = self._next
-            self._next = min(self._held, key=lambda sequence: _ahead(sequence, reference))
-        return False, self.ready()
-
-    def ready(self) -> JitterFrame | None:
-        """The next payload that need not wait any longer."""
-        if self._next is None or (packet := self._held.pop(self._next, None)) is None:
-            return None
-        self._next = self._next + 1 & 0xFFFF
-        return JitterFrame(data=_payload(packet), timestamp=packet.timestamp)
-
-
-class VideoJitterBuffer:
-    """Releases a picture with its last packet (the marker bit) instead of with the next picture.
-
-    A hole waits for its retransmission for 250 ms; then everything up to the
-    newest packet is dropped and a key frame is asked for.
-    """
-
-    def __init__(self) -> None:
-        self._next: int | None = None
-        self._held: dict[int, RtpPacket] = {}
-        self._hole_since: float | None = None
-        self._run = 0  # packets held without a hole from the next one on
-        self._asked_at = -math.inf
-
-    def add(self, packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
-        """(whether to ask for a key frame, the picture to decode next, if any)."""
-        now = time.monotonic()
-        sequence = packet.sequence_number
-        lost = False
-        if self._next is None:
-            self._next = sequence
-        ahead = _ahead(sequence, self._next)
-        if ahead < 0 and ahead > -1000:
-            return False, None
-        if abs(ahead) > 1000 or len(self._held) >= REORDER_PACKETS or self._expired(now):
-            self._held.clear()
-            self._next, self._hole_since = sequence, None
-            lost = True
-        self._held[sequence] = packet
-        frame = self.ready()
-        blocked = frame is None and len(self._held) > self._run
-        self._hole_since = (self._hole_since or now) if blocked else None
-        return lost and self._may_ask(now), frame
-
-    def ready(self) -> JitterFrame | None:
-        """The next whole picture, if there is one."""
-        if self._next is None:
-            return None
-        parts: list[bytes] = []
-        sequence = self._next
-        while (packet := self._held.get(sequence)) is not None:
-            parts.append(_payload(packet))
-            sequence = sequence + 1 & 0xFFFF
-            following = self._held.get(sequence)
-            if packet.marker or (following and following.timestamp != packet.timestamp):
-                for _ in parts:
-                    del self._held[self._next]
-                    self._next = self._next + 1 & 0xFFFF
-                return JitterFrame(data=b"".join(parts), timestamp=packet.timestamp)
-        self._run = len(parts)
-        return None
-
-    def _expired(self, now: float) -> bool:
-        return self._hole_since is not None and now - self._hole_since > HOLE_TIMEOUT_S
-
-    def _may_ask(self, now: float) -> bool:
-        if now - self._asked_at < KEYFRAME_INTERVAL_S:
-            return False
-        self._asked_at = now
-        return True
-
+# --- receiving -------------------------------------------------------------------
 
 _handle_rtp_packet = rtcrtpreceiver.RTCRtpReceiver._handle_rtp_packet
 
@@ -194,21 +101,33 @@ _handle_rtp_packet = rtcrtpreceiver.RTCRtpReceiver._handle_rtp_packet
 async def handle_rtp_packet(
     self: rtcrtpreceiver.RTCRtpReceiver, packet: RtpPacket, arrival_time_ms: int
 ) -> None:
-    """Also decodes what a packet set free beyond the one frame that upstream asks for.
+    """Also asks again for what is missing, and decodes all that a packet set free.
 
-    Without it, what waited behind a hole comes out one frame a packet and stays late for good.
+    Upstream asks once, and takes one frame a packet: what waited behind a hole would stay late
+    for good.
     """
-    await _handle_rtp_packet(self, packet, arrival_time_ms)
     receiver: Any = self  # upstream's private names below
     codec = receiver._RTCRtpReceiver__codecs.get(packet.payload_type)
+    requests = receiver._RTCRtpReceiver__nack_generator
+    buffer = receiver._RTCRtpReceiver__jitter_buffer
     if codec is not None and is_rtx(codec):
         codec = receiver._RTCRtpReceiver__codecs.get(codec.parameters.get("apt"))
-    buffer = receiver._RTCRtpReceiver__jitter_buffer
+        if isinstance(requests, Retransmissions) and len(packet.payload) >= 2:
+            original = int.from_bytes(packet.payload[:2], "big")  # RFC 4588, section 4
+            requests.note_retransmission(original, time.monotonic())
+    if isinstance(buffer, VideoJitterBuffer) and codec is not None:
+        buffer.codec = codec.name
+    await _handle_rtp_packet(self, packet, arrival_time_ms)
     if codec is None or not isinstance(buffer, SoundJitterBuffer | VideoJitterBuffer):
         return
     while receiver._RTCRtpReceiver__decoder_thread and (frame := buffer.ready()) is not None:
         frame.timestamp = receiver._RTCRtpReceiver__timestamp_mapper.map(frame.timestamp)
         receiver._RTCRtpReceiver__decoder_queue.put((codec, frame))
+    if isinstance(requests, Retransmissions) and isinstance(buffer, VideoJitterBuffer):
+        buffer.round_trip_s = requests.round_trip_s
+        if buffer.wanted_from is not None:
+            requests.forget_before(buffer.wanted_from)
+        await requests.send(receiver)
 
 
 def jitter_buffer(
@@ -244,46 +163,37 @@ class BoundedRemoteTrack(rtcrtpreceiver.RemoteStreamTrack):
         self._queue = NewestQueue(TRACK_BOUND[kind])
 
 
-def is_keyframe(codec: str, data: bytes) -> bool:
-    """Whether an encoded picture can be decoded by itself."""
-    if codec == "VP8":
-        return len(data) > 0 and data[0] & 1 == 0
-    return any(data[at + 3] & 0x1F in (5, 7) for at in _start_codes(data))
-
-
-def _start_codes(data: bytes) -> Iterator[int]:
-    at = data.find(b"\0\0\1")
-    while 0 <= at < len(data) - 3:
-        yield at
-        at = data.find(b"\0\0\1", at + 3)
-
-
 def decoder_worker(
     loop: asyncio.AbstractEventLoop,
     input_q: queue.Queue[tuple[RTCRtpCodecParameters, JitterFrame] | None],
     output_q: asyncio.Queue[Any],
     decode_error: threading.Event,
 ) -> None:
-    """The decoder's thread. A backlog of video is skipped up to the next key frame."""
+    """The decoder's thread. Skips video up to a key frame: at first, in a backlog, after an error.
+
+    What builds on a picture that was not decoded would look damaged.
+    """
     decoder: Any = None
     codec_name: str | None = None
-    skipping = False
+    skipping = True
+    asked_at = -math.inf
     while (task := input_q.get()) is not None:
         codec, encoded = task
         if codec.name != codec_name:
             decoder, codec_name = get_decoder(codec), codec.name
         if codec.clockRate == VIDEO_CLOCK_HZ:
-            if input_q.qsize() > DECODE_BACKLOG:
-                skipping = True
-                decode_error.set()
+            skipping = skipping or input_q.qsize() > DECODE_BACKLOG
             if skipping and not is_keyframe(codec.name, encoded.data):
+                if time.monotonic() - asked_at >= KEYFRAME_INTERVAL_S:
+                    asked_at = time.monotonic()
+                    decode_error.set()  # the receiver asks for a key frame
                 continue
             skipping = False
         try:
             frames = decoder.decode(encoded)
         except av.FFmpegError as error:
             logger.warning("aiortc: %s picture not decoded: %s", codec.name, error)
-            decode_error.set()
+            skipping = True
             continue
         for frame in frames:
             _hand_over(loop, output_q, frame)
@@ -480,6 +390,8 @@ REPLACEMENTS: tuple[tuple[Any, str, Any], ...] = (
     (rtp, "compute_audio_level_dbov", audio_level_dbov),
     (rtcrtpreceiver, "JitterBuffer", jitter_buffer),
     (rtcrtpreceiver.RTCRtpReceiver, "_handle_rtp_packet", handle_rtp_packet),
+    (rtcrtpreceiver, "NackGenerator", Retransmissions),
+    (rtcrtpsender, "RTP_HISTORY_SIZE", SENT_PACKETS),
     (rtcrtpreceiver, "decoder_worker", decoder_worker),
     (rtcpeerconnection, "RemoteStreamTrack", BoundedRemoteTrack),
     (rtcrtpsender, "get_encoder", tuned_encoder),

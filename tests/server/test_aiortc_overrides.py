@@ -7,7 +7,6 @@ import hashlib
 import inspect
 import math
 import queue
-import random
 import threading
 from fractions import Fraction
 from typing import Any
@@ -23,6 +22,7 @@ from aiortc.rtp import RtcpSenderInfo, RtcpSrPacket, RtpPacket
 from av import AudioFrame, VideoFrame
 
 from server import aiortc_overrides as overrides
+from server.aiortc_jitter import VideoJitterBuffer, is_keyframe
 from server.aiortc_overrides import MIN_BITRATE
 from server.tracks import VideoOut
 
@@ -35,6 +35,7 @@ H264 = RTCRtpCodecParameters(mimeType="video/H264", clockRate=90_000, payloadTyp
 DIGESTS = {
     "aiortc.rtp.compute_audio_level_dbov": "d65138ae99e84548",
     "aiortc.jitterbuffer.JitterBuffer": "17030fbb0982258d",
+    "aiortc.rtcrtpreceiver.NackGenerator": "4e89418b046d6ffc",
     "aiortc.rtcrtpreceiver.decoder_worker": "d500d4e567d6846c",
     "aiortc.rtcrtpreceiver.RemoteStreamTrack": "a69be688b066c569",
     "aiortc.rtcrtpreceiver.RTCRtpReceiver": "9a485e6f515fc0cd",
@@ -94,99 +95,13 @@ def test_the_audio_level_is_upstreams(amplitude: int, layout: str) -> None:
     assert abs(ours - stock) <= (1 if channels == 1 else 4)
 
 
-# --- jitter buffers --------------------------------------------------------------
+# --- receiving -----------------------------------------------------------------------
 
 
 def _packet(sequence: int, timestamp: int = 0, marker: int = 0) -> RtpPacket:
     packet = RtpPacket(sequence_number=sequence & 0xFFFF, timestamp=timestamp, marker=marker)
     packet._data = bytes([sequence & 0xFF])  # type: ignore[attr-defined]
     return packet
-
-
-def _sound_order(sequences: list[int]) -> list[int]:
-    buffer = overrides.SoundJitterBuffer()
-    out = []
-    for sequence in sequences:
-        _, frame = buffer.add(_packet(sequence))
-        while frame is not None:
-            out.append(frame.data[0])
-            frame = buffer.ready()
-    return out
-
-
-def test_sound_in_order_is_released_at_once() -> None:
-    assert _sound_order([5, 6, 7, 8]) == [5, 6, 7, 8]
-
-
-def test_swapped_sound_packets_are_put_in_order() -> None:
-    assert _sound_order([5, 7, 6, 8, 9]) == [5, 6, 7, 8, 9]
-
-
-def test_a_lost_sound_packet_is_skipped_after_two_later_ones() -> None:
-    assert _sound_order([5, 7, 8]) == [5]
-    assert _sound_order([5, 7, 8, 9, 10, 11]) == [5, 7, 8, 9, 10, 11]
-
-
-def test_sound_does_not_fall_behind_for_good_after_losses() -> None:
-    dice = random.Random(1)
-    buffer = overrides.SoundJitterBuffer()
-    behind = []
-    for sequence in range(3000):
-        if dice.random() < 0.01:
-            continue
-        _, frame = buffer.add(_packet(sequence, timestamp=sequence))
-        while frame is not None:
-            behind.append(sequence - frame.timestamp)
-            frame = buffer.ready()
-    assert max(behind) <= 8 and np.percentile(behind, 90) == 0
-
-
-def test_sound_sequence_numbers_wrap() -> None:
-    assert _sound_order([65534, 65535, 65536, 65537]) == [254, 255, 0, 1]
-
-
-def test_a_picture_is_released_with_its_marker_bit() -> None:
-    buffer = overrides.VideoJitterBuffer()
-    assert buffer.add(_packet(1, 0)) == (False, None)
-    ask, frame = buffer.add(_packet(2, 0, marker=1))
-    assert not ask and frame is not None and frame.data == b"\x01\x02"
-
-
-def test_stock_holds_the_picture_until_the_next_one() -> None:
-    stock = _stock("aiortc.jitterbuffer.JitterBuffer")(capacity=512, is_video=True)
-    stock.add(_packet(1, 0))
-    assert stock.add(_packet(2, 0, marker=1)) == (False, None)
-
-
-def test_a_retransmitted_packet_completes_the_picture_it_was_missing_from() -> None:
-    buffer = overrides.VideoJitterBuffer()
-    buffer.add(_packet(1, 0))
-    assert buffer.add(_packet(3, 0, marker=1))[1] is None
-    assert buffer.add(_packet(4, 3600, marker=1))[1] is None
-    frame = buffer.add(_packet(2, 0))[1]
-    assert frame is not None and frame.data == b"\x01\x02\x03"
-    following = buffer.ready()
-    assert following is not None and following.timestamp == 3600
-    assert buffer.ready() is None
-
-
-@pytest.mark.parametrize("held", [(2,), (3,), ()], ids=["its end", "its begin", "all of it"])
-def test_a_picture_that_lacks_a_part_for_250_ms_is_given_up_for_a_key_frame(
-    monkeypatch: pytest.MonkeyPatch, held: tuple[int, ...]
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr("server.aiortc_overrides.time.monotonic", lambda: now[0])
-    buffer = overrides.VideoJitterBuffer()
-    buffer.add(_packet(1, 0, marker=1))
-    for sequence in held:
-        buffer.add(_packet(sequence, 3600, marker=int(sequence == 3)))
-    assert buffer.add(_packet(4, 7200, marker=1)) == (False, None)
-    now[0] += 0.2
-    assert buffer.add(_packet(5, 10_800, marker=1)) == (False, None)
-    now[0] += 0.06
-    ask, frame = buffer.add(_packet(6, 14_400, marker=1))
-    assert ask and frame is not None and frame.timestamp == 14_400
-    assert buffer.add(_packet(7, 18_000, marker=1))[1] is not None
 
 
 def test_what_waited_behind_a_hole_is_decoded_with_the_packet_that_fills_it(
@@ -197,7 +112,8 @@ def test_what_waited_behind_a_hole_is_decoded_with_the_packet_that_fills_it(
 
         def __init__(self) -> None:
             self._RTCRtpReceiver__codecs = {97: VP8}
-            self._RTCRtpReceiver__jitter_buffer = overrides.VideoJitterBuffer()
+            self._RTCRtpReceiver__jitter_buffer = VideoJitterBuffer()
+            self._RTCRtpReceiver__nack_generator = None
             self._RTCRtpReceiver__decoder_thread = True
             self._RTCRtpReceiver__decoder_queue: queue.Queue[Any] = queue.Queue()
             self._RTCRtpReceiver__timestamp_mapper = self
@@ -224,15 +140,6 @@ def test_what_waited_behind_a_hole_is_decoded_with_the_packet_that_fills_it(
     first, second, *drained = asyncio.run(scenario())
     assert (first, second) == (3600, 2 * 3600)
     assert drained == [3 * 3600 + 1, 4 * 3600 + 1, 5 * 3600 + 1]
-
-
-def test_video_memory_is_bounded_behind_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.aiortc_overrides.time.monotonic", lambda: 0.0)
-    buffer = overrides.VideoJitterBuffer()
-    buffer.add(_packet(1, 0, marker=1))
-    asked = [buffer.add(_packet(3 + i, i))[0] for i in range(overrides.REORDER_PACKETS + 1)]
-    assert any(asked)
-    assert len(buffer._held) <= overrides.REORDER_PACKETS
 
 
 # --- queues ------------------------------------------------------------------------
@@ -309,7 +216,7 @@ def test_encoded_pictures_decode_one_for_one(codec: RTCRtpCodecParameters) -> No
     for number, frame in enumerate(_encoded(codec, 20)):
         pictures = decoder.decode(frame)
         assert len(pictures) == 1 and frame.timestamp == number * 3600
-        assert overrides.is_keyframe(codec.name, frame.data) == (number in (0, 15))
+        assert is_keyframe(codec.name, frame.data) == (number in (0, 15))
 
 
 @pytest.mark.parametrize("codec", [VP8, H264], ids=["vp8", "h264"])
