@@ -94,6 +94,25 @@ class HopRings:
             array[:] = source
         self.valid[:] = other.valid
 
+    def at_hop(self, hop: int) -> HopRings:
+        """Rings for hops of another length over the same window, with the frames carried here.
+
+        Longer hops leave less of the window to context, so that the oldest frames go; shorter
+        ones leave more, which the next hops fill.
+
+        Raises:
+            StreamError: a hop that the window cannot hold.
+        """
+        context = self.context + self.hop - hop
+        shapes = [(array.shape[2], array.shape[3]) for array in self.arrays]
+        rings = HopRings(shapes, context, hop)
+        kept = min(context, self.context)
+        if kept:
+            for array, old in zip(rings.arrays, self.arrays, strict=True):
+                array[:, context - kept :] = old[:, self.context - kept :]
+            rings.valid[context - kept :] = self.valid[self.context - kept :]
+        return rings
+
     def reset(self) -> None:
         """Forgets all frames."""
         for array in self.arrays:

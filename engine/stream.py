@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.audio.features import FeatureStream
 from engine.backends.base import Backend, GeneratedHop, SessionState
+from engine.backends.portable import change_hop
 from engine.errors import AudioFormatError, ConfigError, StreamClosed, StreamError
 from engine.face.mask import paste_weights
 from engine.face.paste_back import PasteMask, paste_crop
@@ -126,10 +127,7 @@ class Stream:
             keep_detail=spec.face.paste == "crop_mask",
         )
         self.hop_frames = self.options.hop_frames or spec.hop_frames
-        if not 1 <= self.hop_frames <= spec.window_frames:
-            raise ConfigError(
-                f"expected a hop of 1 to {spec.window_frames} frames, got {self.hop_frames}"
-            )
+        _check_hop(self.hop_frames, spec.window_frames)
         self.state = StreamState(FeatureStream(spec.audio), SpeechActivity())
         self._started = False
 
@@ -254,6 +252,21 @@ class Stream:
         silence = np.zeros(max(missing, 0), np.float32)
         state.features.push(silence)
         state.activity.push(silence)
+
+    def change_hop(self, hop_frames: int) -> None:
+        """Makes hops of another length from the next one on.
+
+        What is carried stays where the backend's sessions are portable; else it is forgotten.
+
+        Raises:
+            ConfigError: a length that the window cannot hold.
+        """
+        _check_hop(hop_frames, self.backend.spec.window_frames)
+        state = self.state
+        if state.session is not None:
+            state.session = change_hop(self.backend, state.session, hop_frames)
+        self.hop_frames = hop_frames
+        state.origin_frame = state.next_frame
 
     def due(self) -> WindowPlan | None:
         """The next hop, if its sound and its pictures have arrived."""
@@ -432,3 +445,8 @@ class Stream:
                 state.finished.append(RenderedFrame(picture, index, start, generation, synced))
         state.next_frame = frames.stop
         state.features.trim(frames.stop)
+
+
+def _check_hop(hop_frames: int, window_frames: int) -> None:
+    if not 1 <= hop_frames <= window_frames:
+        raise ConfigError(f"expected a hop of 1 to {window_frames} frames, got {hop_frames}")

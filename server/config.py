@@ -63,7 +63,8 @@ class Settings(BaseSettings):
         model: a name ("bundled") or the path of a model folder.
         backend: "auto", "openvino", "onnxruntime", "torch", "tensorrt", or
             "passthrough", which shows the source pictures without any model.
-        hop_frames: new frames a call of the network; None: the model's own.
+        hop_frames: new frames a call of the network; None: as few as the load leaves room for,
+            the model's own at most.
         window_mode, steps, start, refresh_hops, reference, guidance_scale, precision: how the
             model is run (`engine.run_options`); None: its own way.
         plan_cache: keep compiled graphs on disk, for a faster start.

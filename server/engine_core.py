@@ -27,6 +27,7 @@ class SessionFrames:
         late_hops: hops dropped whole since the last step.
         closed_frames: frames without their generated mouth since then, by reason.
         error: what ended the session's stream; it is closed.
+        next_hop_frames: length of its hops from the next one on; None: as before.
     """
 
     session: str
@@ -34,6 +35,7 @@ class SessionFrames:
     late_hops: int = 0
     closed_frames: Mapping[ClosedReason, int] = field(default_factory=dict)
     error: Exception | None = None
+    next_hop_frames: int | None = None
 
 
 class EngineCore(Protocol):

@@ -31,7 +31,7 @@ class EngineSettings:
         core: "module:callable" that builds the engine core from these settings.
         model: name or folder of the model.
         backend: name of the backend, or "auto".
-        hop_frames: new frames a call, or None for the model's own.
+        hop_frames: new frames a call; None: by the load, the model's own at most.
         avatar_dirs: where avatars lie, first match wins.
         run: how the model is run.
         plans: where compiled graphs are kept, or None.
@@ -146,10 +146,13 @@ class EngineReady:
     """The model is loaded and warm.
 
     Attributes:
-        hop_ms: measured time of one warm hop.
+        hop_frames: frames of the longest hops; how many calls fit is counted with these.
+        hop_ms: measured time of one warm hop of that length.
         hop_costs: what hops of calls cost, by batch size; empty where nothing is computed.
         lookahead_samples: sound after a frame's end that the frame needs.
         choice: which backend runs and why; None where none does.
+        shorter_hops_ms: measured time of one warm hop of each shorter length that is used while
+            few calls are there.
     """
 
     model: str
@@ -160,6 +163,12 @@ class EngineReady:
     hop_ms: float
     hop_costs: tuple[HopCost, ...] = ()
     choice: BackendChoice | None = None
+    shorter_hops_ms: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def shortest_hop(self) -> tuple[int, float]:
+        """Frames and measured time of the hops that a call on an idle engine gets."""
+        return min(self.shorter_hops_ms.items(), default=(self.hop_frames, self.hop_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +220,7 @@ class HopReady:
         late_hops: hops dropped whole since the last message.
         dropped: frames lost because no output slot was free.
         closed_frames: frames without their generated mouth since the last message, by reason.
+        next_hop_frames: length of the session's hops from the next one on; None: as before.
     """
 
     session: str
@@ -219,6 +229,7 @@ class HopReady:
     late_hops: int = 0
     dropped: int = 0
     closed_frames: Mapping[ClosedReason, int] = field(default_factory=dict)
+    next_hop_frames: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,7 @@ class EngineLoop:
                 late_hops=result.late_hops,
                 dropped=dropped,
                 closed_frames=result.closed_frames,
+                next_hop_frames=result.next_hop_frames,
             ),
         )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from engine.avatar import AvatarSource, PreparedAvatar, load_avatar, prepare_avatar
 from engine.backends.base import Backend
+from engine.backends.portable import is_portable
 from engine.backends.select import OpenRequest, choose_backend
 from engine.camera import CameraSource
 from engine.checkpoints import resolve_model
@@ -28,19 +29,28 @@ from server.capacity import HopCost
 from server.engine_calibration import measure_hops
 from server.engine_core import SessionFrames
 from server.engine_messages import EngineReady, EngineSettings, OpenSession
-from server.warm_up import warm_up
+from server.hop_length import HopLength
+from server.warm_up import in_real_time, warm_up
 
 logger = logging.getLogger(__name__)
 
+SHORT_HOPS = (1, 2)  # used below the model's own length, while there is room
+PAUSE_WITHIN_S = 1.0
 PREPARED_AVATARS = 8  # kept in memory, about 80 MB each at 512 px and 8 s
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """A stream's counts when its session was last told of them."""
+@dataclass(slots=True)
+class _Session:
+    """A session's stream, and what its gateway was last told of it.
 
+    Attributes:
+        lengthen_by: when its hops become longer, in a pause or not; None: they need not.
+    """
+
+    stream: Stream
     late_hops: int = 0
     closed_frames: Counter[ClosedReason] = field(default_factory=Counter)
+    lengthen_by: float | None = None
 
 
 class StreamsCore:
@@ -54,7 +64,8 @@ class StreamsCore:
             raise ConfigError(
                 f"expected hop_frames of at most {chosen.window_frames}, got {self._hop_frames}"
             )
-        self._hop_ms = 0.0
+        self._hop_frames_set = settings.hop_frames is not None
+        self._hop_ms: dict[int, float] = {}
         opened = choose_backend(
             OpenRequest(folder, run.precision, chosen, settings.plans),
             settings.backend,
@@ -70,12 +81,12 @@ class StreamsCore:
         self._prepare = settings.prepare
         self._prepared: dict[str, PreparedAvatar] = {}
         self._scheduler = Scheduler(self._backend)
-        self._streams: dict[str, Stream] = {}
-        self._told: dict[str, _Told] = {}
+        self._sessions: dict[str, _Session] = {}
+        self._hop_length = HopLength(self._hop_ms)
 
     def describe(self) -> EngineReady:
         """Prepares the avatars, so that no call waits for it; the network is warm."""
-        spec, hop_ms = self._backend.spec, self._hop_ms
+        spec = self._backend.spec
         names = self._prepare
         if names is None:
             names = tuple(info.name for info in self._library.infos())
@@ -84,19 +95,32 @@ class StreamsCore:
                 self._avatar(name)
             except AvatarError as error:
                 logger.warning("avatar %s left out: %s", name, error)
+        costs: dict[int, Sequence[HopCost]] = {}
+        if self._calibrate:
+            costs = {length: self._hop_costs(length) for length in self._hop_ms}
+            self._hop_length = HopLength({length: of[0].wall_ms for length, of in costs.items()})
+        hops_ms = dict(self._hop_ms)
         return EngineReady(
             model=spec.name,
             backend=self._backend.name,
             resolution=spec.resolution,
             hop_frames=self._hop_frames,
             lookahead_samples=spec.audio.lookahead_samples,
-            hop_ms=hop_ms,
-            hop_costs=self._hop_costs(hop_ms) if self._calibrate else (),
+            hop_ms=hops_ms.pop(self._hop_frames),
+            hop_costs=tuple(costs.get(self._hop_frames, ())),
             choice=self._choice,
+            shorter_hops_ms=hops_ms,
         )
 
     def _try(self, backend: Backend) -> None:
-        self._hop_ms = warm_up(backend, self._hop_frames)
+        """Warms a backend up: hops of the greatest length, and shorter ones where they may be."""
+        longest = self._hop_frames
+        self._hop_ms = {longest: warm_up(backend, longest)}
+        if not in_real_time(backend, longest, self._hop_ms[longest]):
+            return
+        if not self._hop_frames_set and is_portable(backend, longest):
+            shorter = (length for length in SHORT_HOPS if length < longest)
+            self._hop_ms |= {length: warm_up(backend, length) for length in shorter}
 
     def open(self, request: OpenSession) -> None:
         spec = self._backend.spec
@@ -106,48 +130,70 @@ class StreamsCore:
         else:
             tracker = FaceTracker(self._detector, self._budget)
             source = CameraSource(spec, tracker, realtime=True)
-        options = StreamOptions(hop_frames=self._hop_frames, seed=request.seed)
+        self._hop_length.set_streams(len(self._sessions) + 1)
+        options = StreamOptions(hop_frames=self._hop_length.frames, seed=request.seed)
         stream = Stream(self._backend, source, options)
         stream.interrupt(request.generation)
         self._scheduler.add(stream)
-        self._streams[request.session] = stream
-        self._told[request.session] = _Told()
+        self._sessions[request.session] = _Session(stream)
 
     def push_audio(self, session: str, samples: F32, generation: int) -> None:
-        self._streams[session].push_audio(samples, generation)
+        self._sessions[session].stream.push_audio(samples, generation)
 
     def push_video(self, session: str, picture: Picture, pts_samples: int) -> None:
-        self._streams[session].push_video(picture, pts_samples)
+        self._sessions[session].stream.push_video(picture, pts_samples)
 
     def interrupt(self, session: str, generation: int, from_frame: int) -> Sequence[RenderedFrame]:
         """The frames from `from_frame` on again, fading to rest; none of a camera's."""
-        stream = self._streams[session]
+        stream = self._sessions[session].stream
         stream.interrupt(generation, from_frame)
         return stream.collect()
 
     def close(self, session: str) -> None:
-        stream = self._streams.pop(session, None)
-        self._told.pop(session, None)
-        if stream is not None:
-            self._scheduler.remove(stream)
+        closed = self._sessions.pop(session, None)
+        if closed is not None:
+            self._scheduler.remove(closed.stream)
+            self._hop_length.set_streams(len(self._sessions))
 
     def step(self) -> Sequence[SessionFrames]:
-        names = {id(stream): name for name, stream in self._streams.items()}
+        names = {id(session.stream): name for name, session in self._sessions.items()}
+        began = time.monotonic()
+        outputs = self._scheduler.run_due()
+        if outputs:
+            self._hop_length.note_work(time.monotonic() - began)
         results = []
-        for output in self._scheduler.run_due():
+        for output in outputs:
             name = names[id(output.stream)]
-            state, told = output.stream.state, self._told[name]
+            state, session = output.stream.state, self._sessions[name]
+            if output.error is None:
+                self._fit_hop(session)
             results.append(
                 SessionFrames(
                     session=name,
                     frames=output.frames,
-                    late_hops=state.late_hops - told.late_hops,
-                    closed_frames=state.closed_frames - told.closed_frames,
+                    late_hops=state.late_hops - session.late_hops,
+                    closed_frames=state.closed_frames - session.closed_frames,
                     error=output.error,
+                    next_hop_frames=output.stream.hop_frames,
                 )
             )
-            self._told[name] = _Told(state.late_hops, state.closed_frames.copy())
+            session.late_hops, session.closed_frames = state.late_hops, state.closed_frames.copy()
         return results
+
+    def _fit_hop(self, session: _Session) -> None:
+        """Gives a stream hops of the length of now, longer ones rather in a pause of its mouth."""
+        stream, frames = session.stream, self._hop_length.frames
+        if frames <= stream.hop_frames:
+            session.lengthen_by = None
+        elif stream.state.fade.factor > 0:
+            now = time.monotonic()
+            if session.lengthen_by is None:
+                session.lengthen_by = now + PAUSE_WITHIN_S
+            if now < session.lengthen_by:
+                return
+        if frames != stream.hop_frames:
+            logger.info("engine: hops of %d frames, %d calls", frames, len(self._sessions))
+            stream.change_hop(frames)
 
     def _avatar(self, name: str) -> PreparedAvatar:
         folder = self._library.get(name).folder
@@ -164,10 +210,11 @@ class StreamsCore:
             self._prepared[key] = prepared
         return prepared
 
-    def _hop_costs(self, hop_ms: float) -> tuple[HopCost, ...]:
+    def _hop_costs(self, hop_frames: int) -> Sequence[HopCost]:
         """What hops cost with all that belongs to them; without an avatar, the network alone."""
-        own_ms = self._hop_frames * FRAME_SAMPLES * 1000 / SAMPLE_RATE_HZ
+        hop_ms = self._hop_ms[hop_frames]
+        own_ms = hop_frames * FRAME_SAMPLES * 1000 / SAMPLE_RATE_HZ
         if not self._prepared or hop_ms > own_ms:
             return (HopCost(1, hop_ms, hop_ms),)
         avatar = next(iter(self._prepared.values()))
-        return tuple(measure_hops(self._backend, avatar, self._hop_frames))
+        return tuple(measure_hops(self._backend, avatar, hop_frames))

@@ -27,7 +27,7 @@ P = TypeVar("P")
 LATE_TICKS = 20 * TICKS_PER_MS  # a picture may leave this long after its sound
 MARGIN_TICKS = 5 * TICKS_PER_MS  # kept above the percentile
 TICKS_PER_LOWERING = TICK_HZ // (5 * TICKS_PER_MS)  # one tick less in 200: 5 ms a second
-WINDOW_HOPS = 64  # about 10 s at hops of four frames
+WINDOW_FRAMES = 256  # about 10 s
 WINDOW_BLOCKS = 512  # about 10 s of sound
 RETARGET_BLOCKS = 16  # sound's percentile is looked at this often
 SOUND_BOUND_TICKS = 3 * TICK_HZ  # more sound than this waiting is a broken clock
@@ -75,16 +75,18 @@ class DelayControl:
     drifts against ours simply moves them.
     """
 
-    def __init__(self, initial: int, ceiling: int) -> None:
+    def __init__(self, initial: int, ceiling: int, hop_frames: int = 4) -> None:
         """
         Args:
             initial: offset to start from.
+            hop_frames: of the engine's hops, until `change_hop`.
             ceiling: the offset never rises by more than this above the sound's quickest
                 arrival: after an outage what is late is dropped, not waited for.
         """
         self._offset = initial
         self._ceiling = ceiling
-        self._hops: deque[int] = deque(maxlen=WINDOW_HOPS)
+        self._hop_frames = hop_frames
+        self._hops: deque[int] = deque(maxlen=WINDOW_FRAMES // hop_frames)
         self._blocks: deque[int] = deque(maxlen=WINDOW_BLOCKS)
         self._blocks_seen = 0
         self._sound: int | None = None  # 95th percentile of the blocks
@@ -122,6 +124,23 @@ class DelayControl:
             self._seen += step * TICKS_PER_LOWERING
             self._offset = max(self._target, self._offset - step)
         return self._offset
+
+    def change_hop(self, frames: int) -> None:
+        """Hears that hops are of another length from the next one on.
+
+        The first picture of a longer hop will come later by what it is longer, so the offset rises
+        before it does; after shorter ones it falls as it always does.
+        """
+        longer = (frames - self._hop_frames) * FRAME_TICKS
+        self._hop_frames = frames
+        self._hops = deque(maxlen=WINDOW_FRAMES // frames)
+        if longer > 0:
+            base = self.sound_base
+            raised = self._offset + longer
+            self._offset = max(
+                self._offset, raised if base is None else min(raised, base + self._ceiling)
+            )
+            self._target = self._offset
 
     def forget_hops(self) -> None:
         """Drops what was learnt of an engine that is gone."""

@@ -174,6 +174,7 @@ class Stats:
         playout_delay_ms: by how much sound is held back.
         synced: mean share of generated mouth.
         compute_ms: of the newest batch in the engine.
+        hop_frames: pictures that the engine makes at once; None: it has made none yet.
         stalled: nothing arrives from the peer.
     """
 
@@ -186,6 +187,7 @@ class Stats:
     playout_delay_ms: float
     synced: float
     compute_ms: float
+    hop_frames: int | None
     backend: str
     engine: str
     stalled: bool

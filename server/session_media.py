@@ -68,11 +68,13 @@ class MediaLimits:
         initial_delay: ticks that playout holds sound back to begin with.
         lead: silence before the first packet, see `SpeechTimeline`.
         max_delay: ticks that it never exceeds.
+        hop_frames: of the engine's hops, until it says otherwise.
     """
 
     largest: tuple[int, int]
     initial_delay: int
     max_delay: int
+    hop_frames: int
     lead: int = 0
 
 
@@ -121,6 +123,7 @@ class SessionMedia:
         self._late_hops = 0
         self._slot_drops = 0
         self._compute_ms = 0.0
+        self._hop_frames: int | None = None
         self._counted: dict[tuple[str, str], int] = {}
         self._on_playback: Callable[[PlaybackMessage], None] = lambda message: None
 
@@ -147,7 +150,8 @@ class SessionMedia:
         if self.speech is not None:
             self.speech.begin(now, self._limits.lead)
         initial = now + self._limits.initial_delay
-        self._playout = Playout(DelayControl(initial, self._limits.max_delay))
+        delay = DelayControl(initial, self._limits.max_delay, self._limits.hop_frames)
+        self._playout = Playout(delay)
         epoch_ntp = aiortc_clock.current_ntp_time()
         self.sound_out.epoch_ntp = self.video_out.epoch_ntp = epoch_ntp
         self._sent_at = now
@@ -254,8 +258,16 @@ class SessionMedia:
         if hop.compute_ms > 0:
             self._compute_ms = hop.compute_ms
             self._metrics.stage_ms.labels("compute").observe(hop.compute_ms)
+        if frames:
+            self._queue(frames)
+        if hop.next_hop_frames is not None and hop.next_hop_frames != self._hop_frames:
+            self._hop_frames = hop.next_hop_frames
+            if self._playout is not None:
+                self._playout.delay.change_hop(hop.next_hop_frames)
+
+    def _queue(self, frames: Sequence[EngineFrame]) -> None:
         playout = self._playout
-        if playout is None or not frames:
+        if playout is None:
             return
         now = now_ticks()
         base = playout.delay.sound_base
@@ -367,6 +379,7 @@ class SessionMedia:
             playout_delay_ms=round(to_ms(delay), 1),
             synced=round(float(np.mean(self._synced)), 3) if self._synced else 0.0,
             compute_ms=round(self._compute_ms, 1),
+            hop_frames=self._hop_frames,
             backend=self._host.ready.backend if self._host.ready else "none",
             engine=self._host.state,
             stalled=stalled,

@@ -307,6 +307,7 @@ class Sessions:
             largest=session.largest,
             initial_delay=self._initial_delay(ready),
             max_delay=self._settings.max_playout_delay_ms * TICKS_PER_MS,
+            hop_frames=ready.shortest_hop[0],
             # A hop becomes due this long after the end of a packet: let a packet end there.
             lead=(ready.lookahead_samples * TICKS_PER_SAMPLE + RESAMPLER_TICKS) % SOUND_TICKS,
         )
@@ -370,9 +371,10 @@ class Sessions:
         """Ticks until the first frame of a hop can be shown, from the engine's own figures."""
         if self._settings.playout_delay_ms is not None:
             return self._settings.playout_delay_ms * TICKS_PER_MS
-        compute_ms = 1.5 * ready.hop_ms + PLAYOUT_SLACK_MS
+        hop_frames, hop_ms = ready.shortest_hop
+        compute_ms = 1.5 * hop_ms + PLAYOUT_SLACK_MS
         return (
-            ready.hop_frames * FRAME_TICKS
+            hop_frames * FRAME_TICKS
             + ready.lookahead_samples * TICKS_PER_SAMPLE
             + int(compute_ms * TICKS_PER_MS)
         )

@@ -35,14 +35,20 @@ def warm_up(backend: Backend, hop_frames: int) -> float:
         began = time.monotonic()
         backend.run_hop([HopInput(state, mel, masked, whole)])
         times.append((time.monotonic() - began) * 1000)
-    hop_ms, own_ms = statistics.median(times), hop_frames * FRAME_SAMPLES * 1000 / SAMPLE_RATE_HZ
-    if hop_ms > own_ms:
-        logger.warning(
-            "%s on %s is too slow for real time: a hop of %.0f ms takes %.0f ms. Calls will "
-            "mostly show source pictures; lipwire render works at its own speed.",
-            spec.name,
-            backend.name,
-            own_ms,
-            hop_ms,
-        )
-    return hop_ms
+    return statistics.median(times)
+
+
+def in_real_time(backend: Backend, hop_frames: int, hop_ms: float) -> bool:
+    """Whether a hop takes less time than its frames; the log says what follows if not."""
+    own_ms = hop_frames * FRAME_SAMPLES * 1000 / SAMPLE_RATE_HZ
+    if hop_ms <= own_ms:
+        return True
+    logger.warning(
+        "%s on %s is too slow for real time: a hop of %.0f ms takes %.0f ms. Calls will "
+        "mostly show source pictures; lipwire render works at its own speed.",
+        backend.spec.name,
+        backend.name,
+        own_ms,
+        hop_ms,
+    )
+    return False

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.backends.base import Backend, GeneratedHop, HopInput, SessionState
-from engine.backends.portable import PortableBackend, SessionContext
+from engine.backends.portable import PortableBackend, SessionContext, export_context
 from engine.errors import BackendError, StreamError
 from engine.media import F32, U8
 
@@ -101,6 +101,27 @@ class SwitchingBackend:
         """Fresh state for one session."""
         state = self._backend.new_session(hop_frames=hop_frames, seed=seed)
         session = SwitchingSession(self, hop_frames, seed, self._backend, state)
+        self._sessions.add(session)
+        return session
+
+    def export_session(self, state: SessionState) -> SessionContext:
+        """What a session carries, copied from the backend that it runs on.
+
+        Raises:
+            StreamError: that backend cannot say.
+        """
+        session = self._own(state)
+        context = _exported(session.backend, session.state)
+        if context is None:
+            raise StreamError(f"sessions of {session.backend.name} stay where they are")
+        return context
+
+    def import_session(self, context: SessionContext) -> SwitchingSession:
+        """A session that goes on where the context stands, or afresh where it cannot be taken."""
+        state = _imported(self._backend, context)
+        if state is None:
+            return self.new_session(hop_frames=context.hop_frames, seed=context.seed)
+        session = SwitchingSession(self, context.hop_frames, context.seed, self._backend, state)
         self._sessions.add(session)
         return session
 
@@ -222,10 +243,8 @@ def blend(old: GeneratedHop, new: GeneratedHop) -> GeneratedHop:
 
 def _exported(backend: Backend, state: SessionState) -> SessionContext | None:
     """What a session carries; None where its backend cannot say."""
-    if not isinstance(backend, PortableBackend):
-        return None
     try:
-        return backend.export_session(state)
+        return export_context(backend, state)
     except Exception as error:  # noqa: BLE001 - of a backend that just failed
         logger.warning("%s gives no session back: %s", backend.name, error)
         return None

@@ -50,6 +50,28 @@ def test_reset_forgets_every_frame() -> None:
     assert not any(array.any() for array in rings.arrays)
 
 
+@pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 4), (4, 8), (2, 15)])
+def test_hops_of_another_length_find_the_newest_frames_next_to_theirs(
+    before: int, after: int
+) -> None:
+    rings = HopRings(SHAPES, 16 - before, before)
+    made = 0
+    for _ in range(5):
+        rings.push(_frames(made, before))
+        made += before
+    changed = rings.at_hop(after)
+    kept = min(16 - before, 16 - after, made)
+    assert changed.valid.tolist() == [0.0] * (16 - after - kept) + [1.0] * kept
+    for array in changed.arrays:
+        assert array.shape[1] == 16 - after
+        assert np.array_equal(array[0, 16 - after - kept :, 0, 0], np.arange(made - kept, made))
+    changed.push(_frames(made, after))
+    newest = min(16 - after, kept + after)
+    for array in changed.arrays:
+        seen = np.arange(made + after - newest, made + after)
+        assert np.array_equal(array[1, 16 - after - newest :, 0, 0], seen)
+
+
 def test_wrong_shapes_are_refused_with_both_shapes_named() -> None:
     rings = HopRings(SHAPES, 12, 4)
     with pytest.raises(StreamError, match=r"\(2, 4, 4, 3\), got \(2, 2, 4, 3\)"):

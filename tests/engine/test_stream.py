@@ -97,6 +97,27 @@ def test_a_hop_is_due_when_its_look_ahead_has_arrived_and_not_before() -> None:
     assert len(_run(stream)) == 4
 
 
+def test_hops_change_their_length_between_two_hops_and_no_frame_is_lost() -> None:
+    backend = FakeBackend()
+    stream = _avatar_stream(backend, 4)
+    stream.push_audio(speech(11)[: 8 * FRAME_SAMPLES + LOOKAHEAD])
+    frames = _run(stream)
+    assert len(frames) == 8
+    stream.change_hop(1)
+    stream.push_audio(speech(3))
+    frames += _run(stream)
+    assert len(frames) == 11
+    stream.change_hop(4)
+    stream.push_audio(speech(3))
+    assert _run(stream) == []
+    stream.push_audio(speech(1))
+    frames += _run(stream)
+    _assert_unbroken(frames)
+    assert len(frames) == 15
+    # Sessions of this backend cannot be taken over, so that each length has one of its own.
+    assert [session.carried for session in backend.sessions] == [8, 3, 4]
+
+
 def test_silence_runs_no_network_and_shows_the_clip() -> None:
     backend = FakeBackend()
     stream = _avatar_stream(backend)
@@ -281,6 +302,13 @@ def test_what_cannot_be_used_is_refused_with_a_sentence() -> None:
         stream.push_video(grey_picture(0), 0)
     with pytest.raises(ConfigError, match="1 to 16 frames"):
         _avatar_stream(FakeBackend(), hop=17)
+
+
+def test_a_hop_that_the_window_cannot_hold_is_refused_and_the_stream_goes_on() -> None:
+    stream = _avatar_stream(FakeBackend(), 4)
+    with pytest.raises(ConfigError, match="1 to 16 frames, got 17"):
+        stream.change_hop(17)
+    _assert_unbroken(_whole(stream, speech(8)))
 
 
 def test_an_empty_stream_ends_without_frames() -> None:

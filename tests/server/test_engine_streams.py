@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from engine.errors import AvatarError, BackendError, ConfigError
 from engine.media import FRAME_SAMPLES, Picture, RenderedFrame
 from server.engine_messages import EngineSettings, Mode, OpenSession
 from server.engine_streams import StreamsCore
+from server.hop_length import HopLength
 from tests.server_fakes import make_avatar
 
 
@@ -22,7 +24,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_onnx_model: Path) ->
         core="server.engine_streams:StreamsCore",
         model=str(tiny_onnx_model),
         backend="onnxruntime",
-        hop_frames=None,
+        hop_frames=4,
         avatar_dirs=(root,),
     )
 
@@ -139,6 +141,39 @@ def test_a_late_session_reports_its_dropped_hops(core: StreamsCore) -> None:
     results = core.step()
     core.close("a")
     assert sum(result.late_hops for result in results) > 0
+
+
+def test_one_call_gets_the_shortest_hops_and_each_further_one_longer_ones(
+    settings: EngineSettings,
+) -> None:
+    core = StreamsCore(dataclasses.replace(settings, hop_frames=None))
+    ready = core.describe()
+    assert (ready.hop_frames, set(ready.shorter_hops_ms)) == (4, {1, 2})
+    assert ready.shortest_hop[0] == 1
+    core._hop_length = HopLength({1: 20.0, 2: 30.0, 4: 40.0})
+    _open(core, "a", "avatar", "ada")
+    core.push_audio("a", _speech(7), 0)
+    first = core.step()
+    assert [len(result.frames) for result in first] == [1]
+    assert [result.next_hop_frames for result in first] == [1]
+    _open(core, "b", "avatar", "ada")
+    core._sessions["a"].lengthen_by = 0.0  # its mouth has had its time to pause
+    (told,) = core.step()
+    assert (len(told.frames), told.next_hop_frames) == (1, 4)
+    core.push_audio("a", _speech(6), 0)
+    core.push_audio("b", _speech(7), 0)
+    lengths: set[tuple[str, int]] = set()
+    while results := core.step():
+        lengths |= {(result.session, len(result.frames)) for result in results}
+    assert lengths == {("a", 4), ("b", 4)}
+    for name in ("a", "b"):
+        core.close(name)
+
+
+def test_hops_of_a_set_length_stay(core: StreamsCore) -> None:
+    ready = core.describe()
+    assert (ready.hop_frames, ready.shorter_hops_ms) == (4, {})
+    assert ready.shortest_hop == (4, ready.hop_ms)
 
 
 def test_what_cannot_be_opened_is_refused(settings: EngineSettings, core: StreamsCore) -> None:

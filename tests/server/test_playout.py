@@ -195,6 +195,43 @@ def test_one_outlier_in_twenty_does_not_raise_the_delay() -> None:
     assert delay.advance(0) == 200 * MS + MARGIN_TICKS
 
 
+def test_the_delay_rises_before_longer_hops_come_so_that_no_picture_is_late() -> None:
+    queue = Playout[str](DelayControl(135 * MS, 800 * MS, hop_frames=1))
+    for index in range(8):
+        queue.push_sound(sound(2), (index + 1) * FRAME_TICKS)
+        queue.push_hop([frame(index)], 130 * MS + index * FRAME_TICKS)
+        queue.poll(140 * MS + index * FRAME_TICKS)
+    queue.delay.change_hop(4)
+    assert queue.delay.offset == 255 * MS
+    queue.push_sound(sound(8), 12 * FRAME_TICKS)
+    for wait_ms in range(120):  # until the four are there no place is given up
+        due = queue.poll((135 + wait_ms) * MS + 8 * FRAME_TICKS)
+        assert not any(isinstance(item, VideoMissing) for item in due)
+    queue.push_hop([frame(8 + i) for i in range(4)], 250 * MS + 8 * FRAME_TICKS)
+    assert len(queue.poll(255 * MS + 8 * FRAME_TICKS)) == 2
+    assert (queue.late_frames, queue.missing_frames) == (0, 0)
+
+
+def test_shorter_hops_lower_the_delay_as_slowly_as_ever() -> None:
+    delay = DelayControl(260 * MS, 800 * MS, hop_frames=4)
+    delay.advance(0)
+    for _ in range(20):
+        delay.observe_hop(250 * MS)
+    delay.change_hop(1)
+    assert delay.offset == 260 * MS
+    for _ in range(2):  # the readiness of long hops is forgotten
+        delay.observe_hop(130 * MS)
+    assert delay.advance(TICK_HZ) == 255 * MS
+    assert delay.advance(60 * TICK_HZ) == 130 * MS + MARGIN_TICKS
+
+
+def test_longer_hops_do_not_raise_the_delay_above_its_ceiling() -> None:
+    delay = DelayControl(100 * MS, 180 * MS, hop_frames=1)
+    delay.observe_sound(20 * MS)
+    delay.change_hop(16)
+    assert delay.offset == 200 * MS
+
+
 def test_the_delay_never_exceeds_its_ceiling_above_the_sound() -> None:
     delay = DelayControl(100 * MS, 400 * MS)
     for _ in range(2):

@@ -92,6 +92,7 @@ HEARD, STALLED = (
         playout_delay_ms=0.0,
         synced=0.0,
         compute_ms=0.0,
+        hop_frames=None,
         backend="none",
         engine="ready",
         stalled=stalled,

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.backends import onnxruntime_backend, openvino_backend, torch_backend
-from engine.backends.base import Backend, HopInput
+from engine.backends.base import Backend, HopInput, SessionState
+from engine.backends.portable import change_hop, is_portable
 from engine.media import F32, U8
 from engine.spec import WARP_CHANNELS
 from tests.tiny_models import TINY_SPEC, make_tiny_model
@@ -149,6 +150,33 @@ def test_a_reset_session_starts_over_as_a_fresh_one(
     session.reset()
     np.testing.assert_array_equal(first, play())
     assert levels_apart(first[0], carried[0]).max() > 1  # context matters
+
+
+@pytest.mark.parametrize("name", OPENERS)
+def test_hops_of_another_length_go_on_from_what_is_carried(
+    backends: dict[str, Backend], name: str
+) -> None:
+    backend = backends[name]
+    first, second, third = inputs_of(backend, 4, 5, 3)
+    kept = backend.new_session(hop_frames=4, seed=5)
+    changed: SessionState | None = backend.new_session(hop_frames=4, seed=5)
+    assert changed is not None and is_portable(backend, 4)
+    for session in (kept, changed):
+        backend.run_hop([HopInput(session, *first)])
+    # Nothing that hops of four read is lost on the way to hops of two and back.
+    for hop in (2, 4):
+        changed = change_hop(backend, changed, hop)
+        assert changed is not None
+    expected = backend.run_hop([HopInput(kept, *second)])[0].crops
+    assert np.array_equal(backend.run_hop([HopInput(changed, *second)])[0].crops, expected)
+    shorter = change_hop(backend, changed, 2)
+    assert shorter is not None
+    mel, masked, whole = (part[:2] for part in third)
+    ours = backend.run_hop([HopInput(shorter, mel, masked, whole)])[0].crops
+    fresh = backend.new_session(hop_frames=2, seed=5)
+    afresh = backend.run_hop([HopInput(fresh, mel, masked, whole)])[0].crops
+    assert ours.shape == afresh.shape
+    assert not np.array_equal(ours, afresh)
 
 
 @pytest.mark.parametrize("name", OPENERS)
