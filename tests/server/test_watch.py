@@ -10,6 +10,7 @@ import pytest
 
 from server import sessions
 from server.config import Settings
+from server.message_rate import SocketRate
 from server.metrics import Metrics
 from server.protocol import Percentiles, StartMessage, Stats
 from server.silence import heard_within_s
@@ -50,7 +51,7 @@ class Peer:
 
 
 class SocketClient:
-    """The same over a WebSocket: a ping every 20 ms until the clock says so."""
+    """The same over a WebSocket: a ping every 40 ms until the clock says so."""
 
     def __init__(self, clock: Clock, until: float) -> None:
         self._clock = clock
@@ -61,6 +62,7 @@ class SocketClient:
         self._peer = SocketPeer(
             cast(Any, self), start, "avatar", unused, cast(Any, None), lambda _: None
         )
+        self._peer._rate = SocketRate(window_ms=0, clock=clock.monotonic)
         self.sent: list[Stats] = []
 
     async def receive(self) -> dict[str, Any]:
@@ -68,8 +70,8 @@ class SocketClient:
         return {"type": "websocket.receive", "text": '{"type": "ping", "t": 1}'}
 
     async def packets_received(self) -> int:
-        while self._pinged + 0.02 < min(self._clock.now, self._until):
-            self._pinged += 0.02
+        while self._pinged + 0.04 < min(self._clock.now, self._until):
+            self._pinged += 0.04
             await self._peer._receive()
             self._peer._messages.get_nowait()  # the pong
         return await self._peer.packets_received()
