@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from engine.errors import ConfigError
 from server.config import Settings
+from server.websocket_protocol import BoundedWebSocket
 from server.wire import MAX_PACKET_BYTES
 
 KEEP_ALIVE_S = 5
@@ -42,7 +43,7 @@ def http_server(app: ASGIApp, settings: Settings, uds: Path | None = None) -> uv
     config = uvicorn.Config(
         app,
         uds=None if uds is None else str(uds),
-        ws="websockets-sansio",
+        ws=BoundedWebSocket,
         ws_max_size=MAX_PACKET_BYTES,  # longer messages close with 1009
         ws_per_message_deflate=False,  # media is compressed; zlib holds 24 MB per 200 connections
         ssl_certfile=settings.tls_cert if secure else None,

@@ -2,7 +2,9 @@
 
 It is to a session what `server.peer.Peer` is over WebRTC. Sound and pictures leave with
 their pts on the one media clock, and with the generation that they were released in: what
-an interrupt has made void meanwhile is dropped here too.
+an interrupt has made void meanwhile is dropped here too. A client that reads too slowly for both
+gets all of the sound and as many pictures as there is room for; one that does not even read the
+sound is let go.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 
 from aiortc.mediastreams import MediaStreamError
 from fastapi import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocketState
 
 from server.av_frames import VIDEO_CLOCK_HZ
 from server.engine_messages import Mode
@@ -42,6 +45,7 @@ from server.speech_queue import AudioOverrun, to_us
 from server.wire import US_PER_S, Codec, Packet, PacketType, decode_packet, encode_packet
 
 SEND_TIMEOUT_S = 1.0  # a client that reads slower than this is let go
+SOUND_BLOCKS = 50  # that wait while a picture leaves: as long as a client may take to read it
 CLOSE_TIMEOUT_S = 1.0
 MAX_WAITING_MESSAGES = 64
 CREDIT_STEPS = 5  # credit is told when it has grown by this part of the window
@@ -72,6 +76,8 @@ class SocketPeer:
         self._log = log
         self._on_end = on_end
         self.sound_out, self.video_out = media.sound_out, media.video_out
+        self.sound_out.hold_at_most(SOUND_BLOCKS)
+        self._sound_sent = asyncio.Event()
         self._decoder = SoundDecoder(start.rate_hz)
         window = media.speech.until if media.speech is not None else 0
         self._rate = SocketRate(window // TICKS_PER_MS)
@@ -224,7 +230,10 @@ class SocketPeer:
         window = self._media.speech.until if self._media.speech is not None else 0
         told = (0, window)
         while True:
+            if not self.sound_out.waiting:
+                self._sound_sent.set()
             frame = await self.sound_out.recv()
+            self._sound_sent.clear()
             generation = self._media.generation
             payload = encoder.encode(frame)
             if payload:
@@ -258,6 +267,7 @@ class SocketPeer:
         encode, sequence = picture_encoder(self._start.video), 0
         codec = Codec.JPEG if self._start.video == "jpeg" else Codec.H264
         while True:
+            await self._sound_sent.wait()  # meanwhile the oldest pictures give way
             frame = await self.video_out.recv()
             generation = self._media.generation
             key_frame, self._key_frame = self._key_frame, False
@@ -299,6 +309,7 @@ class SocketPeer:
         except TimeoutError:
             self._let_go("slow_reader")
         except Exception:  # noqa: BLE001 (a session's top level: logged, and ended)
-            if not self._closed:
+            gone = self._socket.application_state is WebSocketState.DISCONNECTED
+            if not self._closed and not gone:  # another task's send found the client gone
                 self._log.exception("media failed")
                 self._on_end("media_error")

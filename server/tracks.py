@@ -45,6 +45,15 @@ class PlayoutTrack(MediaStreamTrack, Generic[FrameT]):
         self._bound = bound
         self.epoch_ntp = epoch_ntp
 
+    @property
+    def waiting(self) -> int:
+        """Frames that wait for the sender."""
+        return self._queue.qsize()
+
+    def hold_at_most(self, frames: int) -> None:
+        """Lets more or fewer frames wait, where the sender has a queue of another length."""
+        self._bound = frames
+
     def release(self, frame: FrameT) -> None:
         """Hands a frame to the sender; the oldest waiting one goes if there are too many."""
         if self._queue.qsize() >= self._bound:
