@@ -22,13 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from aiortc import RTCSessionDescription
+from aiortc import RTCConfiguration
 
-from benchmarks.caller import FPS, SOUND_HZ, Caller, Camera, Microphone
+from benchmarks.caller import FPS, SOUND_HZ, Camera, Recording
 from benchmarks.echo import lose_packets
 from benchmarks.latency import CLICK_EVERY, HEARD_PEAK, Spread, speech_with_clicks
 from benchmarks.report import here
 from server import aiortc_overrides
+from server.client.capture import Microphone
+from server.client.webrtc_connection import Connection
 from server.config import REPOSITORY
 
 SETTLE_S = 3.0
@@ -49,7 +51,10 @@ async def call(
     base = dice.integers(60, 180, (height * 3 // 2 // 8, width // 8), np.uint8)
     picture = np.kron(base, np.ones((8, 8), np.uint8)).astype(np.uint8)
     microphone, camera = Microphone(samples), Camera(lambda number: np.roll(picture, number, 1))
-    caller = Caller("", microphone, camera)
+    caller = Recording(marked=True)
+    connection = Connection(
+        microphone, camera, RTCConfiguration(iceServers=[]), caller.take, lambda: None
+    )
     inside = ("ip", "netns", "exec", namespace) if namespace else ()
     echo = await asyncio.create_subprocess_exec(
         *inside, sys.executable, "-m", "benchmarks.echo",
@@ -58,9 +63,9 @@ async def call(
     )  # fmt: skip
     assert echo.stdin is not None and echo.stdout is not None
     try:
-        echo.stdin.write(json.dumps({"sdp": await caller.offer()}).encode() + b"\n")
+        echo.stdin.write(json.dumps({"sdp": await connection.offer()}).encode() + b"\n")
         answer = json.loads(await echo.stdout.readline())
-        await caller.connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
+        await connection.accept(answer["sdp"])
         await caller.until(lambda got: bool(got.video), 30)
         await asyncio.sleep(SETTLE_S)
         began = time.monotonic()
@@ -82,7 +87,7 @@ async def call(
             "longest_freeze_ms": round(1000 * float(gaps.max()), 1) if len(gaps) else None,
         }
     finally:
-        await caller.close()
+        await connection.close()
         echo.stdin.close()
         await echo.wait()
     return figures

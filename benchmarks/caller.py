@@ -1,35 +1,32 @@
-"""A peer that calls the server: microphone and camera out, sound and pictures in.
+"""Calls that are recorded: a camera with numbered pictures, and all that comes back.
 
-Every camera picture carries its number as a row of black and white fields
-along its top edge, and the microphone plays clicks at known instants, so that
-what comes back can be dated against what was sent.
+Every camera picture carries its number as a row of black and white fields along its top edge,
+so that what comes back can be dated against what was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Literal, TypeVar
 
 import httpx
 import numpy as np
-from aiortc import (
-    MediaStreamTrack,
-    RTCConfiguration,
-    RTCDataChannel,
-    RTCPeerConnection,
-    RTCSessionDescription,
-)
+from aiortc import MediaStreamTrack, RTCConfiguration
 from aiortc.mediastreams import MediaStreamError
-from av import AudioFrame, VideoFrame
-from numpy.typing import NDArray
+from av import VideoFrame
 
-I16 = NDArray[np.int16]
-U8 = NDArray[np.uint8]
+from server.client.capture import U8, Microphone
+from server.client.errors import CallEnded
+from server.client.webrtc_call import WebRtcCall, open_call
+from server.client.webrtc_connection import Connection, ReceivedPicture, ReceivedSound
+from server.protocol import ServerMessage
+
+MessageT = TypeVar("MessageT", bound=ServerMessage)
 
 SOUND_HZ = 48_000
 BLOCK_SAMPLES = 960  # 20 ms
@@ -56,40 +53,6 @@ def read_mark(luma: U8) -> int:
         field_ = luma[inner, bit * MARK_PX + MARK_PX // 4 : bit * MARK_PX + MARK_PX * 3 // 4]
         number |= int(field_.mean() > 128) << bit
     return number
-
-
-class Microphone(MediaStreamTrack):
-    """Plays samples in 20 ms blocks at the speed of sound, then silence.
-
-    Attributes:
-        began: `time.monotonic` of the first sample's capture; None before that.
-    """
-
-    kind = "audio"
-
-    def __init__(self, samples: I16) -> None:
-        super().__init__()
-        self._samples = samples
-        self._next = 0
-        self.began: float | None = None
-
-    async def recv(self) -> AudioFrame:
-        if self.readyState != "live":
-            raise MediaStreamError
-        if self.began is None:
-            self.began = time.monotonic()
-        # A block leaves when its last sample has been captured.
-        due = self.began + (self._next + BLOCK_SAMPLES) / SOUND_HZ
-        await asyncio.sleep(max(due - time.monotonic(), 0))
-        block = np.zeros(BLOCK_SAMPLES, np.int16)
-        rest = self._samples[self._next : self._next + BLOCK_SAMPLES]
-        block[: len(rest)] = rest
-        frame = AudioFrame.from_ndarray(block.reshape(1, -1), format="s16", layout="mono")
-        frame.sample_rate = SOUND_HZ
-        frame.pts = self._next
-        frame.time_base = Fraction(1, SOUND_HZ)
-        self._next += BLOCK_SAMPLES
-        return frame
 
 
 class Camera(MediaStreamTrack):
@@ -130,95 +93,40 @@ class Received:
     """What came back.
 
     Attributes:
-        video: arrival, pts in 90 kHz, luma mark (-1 where pictures carry none), width, height.
+        video: arrival, pts in 90 kHz, mark (-1 where pictures carry none), width, height.
         sound: arrival, pts in 48 kHz, loudest sample of the block and its place.
-        messages: the control messages, decoded.
+        video_us, sound_us: media times, where they were known.
+        messages: the control messages.
     """
 
     video: list[tuple[float, int, int, int, int]] = field(default_factory=list)
     sound: list[tuple[float, int, int, int]] = field(default_factory=list)
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    video_us: list[int | None] = field(default_factory=list)
+    sound_us: list[int | None] = field(default_factory=list)
+    messages: list[ServerMessage] = field(default_factory=list)
+
+    def of_type(self, kind: type[MessageT]) -> list[MessageT]:
+        """The messages of one type, in order."""
+        return [message for message in self.messages if isinstance(message, kind)]
 
 
-class Caller:
-    """One call.
+class Recording:
+    """What a connection receives, kept as it comes.
 
     Attributes:
         received: what came back so far.
         last_picture: the newest picture, I420.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        microphone: Microphone | None = None,
-        camera: Camera | None = None,
-        configuration: RTCConfiguration | None = None,
-    ) -> None:
-        self._base_url = base_url
-        self._microphone = microphone
-        self._camera = camera
-        self._connection = RTCPeerConnection(configuration or RTCConfiguration(iceServers=[]))
-        self._tasks: list[asyncio.Task[None]] = []
-        self._changed = asyncio.Condition()
-        self.channel: RTCDataChannel | None = None
+    def __init__(self, *, marked: bool) -> None:
+        """
+        Args:
+            marked: pictures carry the number that `Camera` drew on them.
+        """
         self.received = Received()
         self.last_picture: U8 | None = None
-        self.location = ""
-        self.called_at = 0.0
-
-    @property
-    def connection(self) -> RTCPeerConnection:
-        return self._connection
-
-    async def offer(self) -> str:
-        """The SDP offer of this call."""
-        connection = self._connection
-        connection.on("track", self._on_track)
-        if self._microphone is not None:
-            connection.addTrack(self._microphone)
-        else:
-            connection.addTransceiver("audio", "recvonly")
-        if self._camera is not None:
-            connection.addTrack(self._camera)
-        else:
-            connection.addTransceiver("video", "recvonly")
-        self.channel = connection.createDataChannel("lipwire")
-        self.channel.on("message", self._on_message)
-        await connection.setLocalDescription(await connection.createOffer())
-        return connection.localDescription.sdp
-
-    async def call(self, client: httpx.AsyncClient, **query: str) -> None:
-        """Calls and applies the answer."""
-        await self._negotiate(client, "/v1/sessions", query, {})
-
-    async def resume(self, client: httpx.AsyncClient, lost: Caller) -> None:
-        """Goes on with the call of another caller, who lost its connection."""
-        ready = next(m for m in lost.received.messages if m["type"] == "session.ready")
-        headers = {"resume-token": ready["resume_token"]}
-        await self._negotiate(client, f"{lost.location}/resume", {}, headers)
-
-    async def _negotiate(
-        self, client: httpx.AsyncClient, path: str, query: dict[str, str], headers: dict[str, str]
-    ) -> None:
-        offer = await self.offer()
-        self.called_at = time.monotonic()
-        response = await client.post(
-            f"{self._base_url}{path}",
-            params=query,
-            content=offer,
-            headers={"content-type": "application/sdp", **headers},
-        )
-        response.raise_for_status()
-        self.location = response.headers["location"]
-        await self._connection.setRemoteDescription(
-            RTCSessionDescription(sdp=response.text, type="answer")
-        )
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Sends a control message."""
-        assert self.channel is not None
-        self.channel.send(json.dumps(message))
+        self._marked = marked
+        self._changed = asyncio.Event()
 
     async def until(self, condition: Callable[[Received], bool], timeout_s: float = 10.0) -> None:
         """Waits until what came back fulfils a condition.
@@ -226,59 +134,103 @@ class Caller:
         Raises:
             TimeoutError: it did not in time.
         """
-        async with asyncio.timeout(timeout_s), self._changed:
-            await self._changed.wait_for(lambda: condition(self.received))
+        async with asyncio.timeout(timeout_s):
+            while not condition(self.received):
+                self._changed.clear()
+                await self._changed.wait()
 
-    async def vanish(self) -> None:
-        """Stops sending anything without a word, as a killed peer does."""
-        for transceiver in self._connection.getTransceivers():
-            await transceiver.sender.transport.transport.stop()
-
-    async def close(self) -> None:
-        """Hangs up."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._connection.close()
-
-    def _on_track(self, track: MediaStreamTrack) -> None:
-        reader = self._read_sound if track.kind == "audio" else self._read_video
-        self._tasks.append(asyncio.create_task(reader(track)))
-
-    def _on_message(self, data: str) -> None:
-        self.received.messages.append(json.loads(data))
-        self._tasks.append(asyncio.create_task(self._notify()))
-
-    async def _notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
-
-    async def _read_sound(self, track: MediaStreamTrack) -> None:
-        while True:
-            frame = await _next_frame(track)
-            if not isinstance(frame, AudioFrame):
-                return
-            arrival = time.monotonic()
-            samples = np.abs(frame.to_ndarray().reshape(-1, 2)[:, 0].astype(np.int32))
+    def take(self, event: ReceivedSound | ReceivedPicture | ServerMessage) -> None:
+        """Keeps what has come."""
+        received = self.received
+        if isinstance(event, ReceivedSound):
+            samples = np.abs(event.frame.to_ndarray().reshape(-1, 2)[:, 0].astype(np.int32))
             peak = int(samples.argmax())
-            self.received.sound.append((arrival, frame.pts or 0, int(samples[peak]), peak))
-            await self._notify()
-
-    async def _read_video(self, track: MediaStreamTrack) -> None:
-        while True:
-            frame = await _next_frame(track)
-            if not isinstance(frame, VideoFrame):
-                return
-            arrival = time.monotonic()
+            received.sound.append((event.arrived, event.timestamp, int(samples[peak]), peak))
+            received.sound_us.append(event.pts_us)
+        elif isinstance(event, ReceivedPicture):
+            frame = event.frame
             i420 = np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8)
-            mark = read_mark(i420[: frame.height]) if self._camera is not None else -1
-            self.received.video.append((arrival, frame.pts or 0, mark, frame.width, frame.height))
+            mark = read_mark(i420[: frame.height]) if self._marked else -1
+            received.video.append((event.arrived, event.timestamp, mark, frame.width, frame.height))
+            received.video_us.append(event.pts_us)
             self.last_picture = i420
-            await self._notify()
+        else:
+            received.messages.append(event)
+        self._changed.set()
 
 
-async def _next_frame(track: MediaStreamTrack) -> object:
-    try:
-        return await track.recv()
-    except MediaStreamError:
-        return None
+class RecordedCall(Recording):
+    """A call that is read as it comes.
+
+    Attributes:
+        call: the call itself.
+        ended: why the call is over, None while it is not or where this side hung up.
+    """
+
+    def __init__(self, call: WebRtcCall, *, marked: bool) -> None:
+        super().__init__(marked=marked)
+        self.call = call
+        self.ended: CallEnded | None = None
+
+    async def read(self) -> None:
+        """Reads until the call is over."""
+        try:
+            async for event in self.call:
+                self.take(event)
+        except CallEnded as error:
+            self.ended = error
+
+
+@asynccontextmanager
+async def recorded_call(
+    url: str,
+    *,
+    avatar: str | None = None,
+    mode: Literal["avatar", "live"] = "avatar",
+    sound: MediaStreamTrack | None = None,
+    camera: Camera | None = None,
+    http: httpx.AsyncClient | None = None,
+    configuration: RTCConfiguration | None = None,
+    resume: bool = False,
+) -> AsyncIterator[RecordedCall]:
+    """A call that is read as it comes; without `sound` it only listens."""
+    async with open_call(
+        url,
+        avatar=avatar,
+        mode=mode,
+        sound=sound,
+        camera=camera,
+        listen_only=sound is None,
+        http=http,
+        configuration=configuration,
+        resume=resume,
+    ) as call:
+        recording = RecordedCall(call, marked=camera is not None)
+        reading = asyncio.create_task(recording.read())
+        try:
+            yield recording
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
+async def an_offer(*, speaks: bool = False) -> str:
+    """An SDP offer as the client makes it, of a connection that is closed already.
+
+    Args:
+        speaks: with a microphone and a camera.
+    """
+    microphone = Microphone() if speaks else None
+    camera = Camera(lambda _: np.zeros((360, 320), np.uint8)) if speaks else None
+    connection = Connection(
+        microphone, camera, RTCConfiguration(iceServers=[]), lambda _: None, lambda: None
+    )
+    offer = await connection.offer()
+    await connection.close()
+    return offer
+
+
+async def vanish(call: WebRtcCall) -> None:
+    """Stops sending anything without a word, as a killed peer does."""
+    for transceiver in call.connection.rtc.getTransceivers():
+        await transceiver.sender.transport.transport.stop()

@@ -23,36 +23,31 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.caller import SOUND_HZ, Caller, Microphone
+from benchmarks.caller import SOUND_HZ, recorded_call
 from benchmarks.latency import Processes, start_server
 from benchmarks.report import here
 from server import aiortc_overrides
+from server.client.capture import Microphone
 
 SAMPLES = 10  # of memory over the run
 SETTLED_SHARE = 0.3  # of the run, until allocators hold what they need
 PICTURES = 3
 
 
-async def one_call(
-    address: str, client: httpx.AsyncClient, number: int, mode: dict[str, str]
-) -> None:
+async def one_call(address: str, client: httpx.AsyncClient, number: int, avatar: str) -> None:
     """A call from its offer to its end."""
     microphone = Microphone(np.zeros(SOUND_HZ, np.int16))
-    caller = Caller(address, microphone)
-    await caller.call(client, **mode)
-    await caller.until(lambda got: bool(got.messages) and len(got.video) >= PICTURES, 60)
-    match number % 3:
-        case 0:
-            await client.delete(caller.location)
-        case 1:
-            await caller.close()
-        case _:
-            second = Caller(address, Microphone(np.zeros(SOUND_HZ, np.int16)))
-            await second.resume(client, caller)
-            await second.until(lambda got: len(got.video) >= PICTURES, 60)
-            await client.delete(second.location)
-            await second.close()
-    await caller.close()
+    async with recorded_call(address, avatar=avatar, sound=microphone, http=client) as caller:
+        await caller.until(lambda got: len(got.video) >= PICTURES, 60)
+        match number % 3:
+            case 0:
+                await client.delete(caller.call.location)
+            case 1:
+                await caller.call.close()
+            case _:
+                await caller.call.resume()
+                shown = len(caller.received.video)
+                await caller.until(lambda got: len(got.video) >= shown + PICTURES, 60)
 
 
 async def _until_free(client: httpx.AsyncClient) -> None:
@@ -72,7 +67,6 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     arguments += ["--max-sessions", str(options.at_once)]
     server, address, _ = await start_server(arguments, stock=False)
     samples: list[dict[str, Any]] = []
-    mode = {"mode": "avatar", "avatar": options.avatar}
     began = time.monotonic()
     try:
         async with httpx.AsyncClient(base_url=address, timeout=60) as client:
@@ -80,7 +74,9 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             for _ in range(SAMPLES):
                 for _ in range(max(options.calls // SAMPLES // options.at_once, 1)):
                     numbers = range(done, done + options.at_once)
-                    await asyncio.gather(*(one_call(address, client, n, mode) for n in numbers))
+                    await asyncio.gather(
+                        *(one_call(address, client, n, options.avatar) for n in numbers)
+                    )
                     await _until_free(client)
                     done += options.at_once
                 rss = processes.rss_mb()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.caller import Caller
+from benchmarks.caller import an_offer
 from benchmarks.report import here
 from server.app import Gateway, create_app
 from server.config import Settings
@@ -128,9 +128,7 @@ async def fuzz(
     client: httpx.AsyncClient, gateway: Gateway, query: str, count: int, seed: int = 0
 ) -> Outcome:
     """Sends mutated offers one after another."""
-    caller = Caller("http://t")
-    offer = await caller.offer()
-    await caller.close()
+    offer = await an_offer()
     dice = random.Random(seed)
     outcome, statuses = Outcome(offers=count), Counter[str]()
     began = time.monotonic()

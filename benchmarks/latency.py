@@ -30,9 +30,12 @@ import httpx
 import numpy as np
 from av.audio.resampler import AudioResampler
 
-from benchmarks.caller import I16, SOUND_HZ, U8, Caller, Camera, Microphone
+from benchmarks.caller import SOUND_HZ, Camera, Received, RecordedCall, recorded_call
 from benchmarks.report import BarPlot, Report, Section, Table, cpu_name, here, write_report
 from server import aiortc_overrides
+from server.client.capture import I16, U8, Microphone
+from server.protocol import Stats
+from server.wire import US_PER_S
 
 START_TIMEOUT_S = 120.0
 SETTLE_S = 3.0  # left out of every percentile: connecting, first delay
@@ -151,37 +154,6 @@ async def start_server(
     raise RuntimeError("the server ended before it was ready; its log says why")
 
 
-class MediaDates:
-    """Media time of received RTP timestamps, from the sender reports of a track."""
-
-    def __init__(self, caller: Caller, kind: str) -> None:
-        receiver: Any = next(
-            transceiver.receiver
-            for transceiver in caller.connection.getTransceivers()
-            if transceiver.kind == kind
-        )
-        self._report: tuple[int, int] | None = None
-        handle = receiver._handle_rtcp_packet
-        self._mapper = receiver._RTCRtpReceiver__timestamp_mapper
-
-        async def keep_report(packet: Any) -> None:
-            info = getattr(packet, "sender_info", None)
-            if info is not None and info.rtp_timestamp:
-                self._report = (info.ntp_timestamp, info.rtp_timestamp)
-            await handle(packet)
-
-        receiver._handle_rtcp_packet = keep_report
-
-    def date(self, pts: int, clock_hz: int) -> float | None:
-        """NTP seconds of a received pts, which counts from the track's first packet."""
-        origin: int | None = self._mapper._origin
-        if self._report is None or origin is None:
-            return None
-        ntp, rtp = self._report
-        ahead = (origin + pts - rtp + 2**31) % 2**32 - 2**31
-        return ntp / 2**32 + ahead / clock_hz
-
-
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """One call's figures."""
     if not options.stock:
@@ -196,21 +168,19 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         async with httpx.AsyncClient(base_url=address, timeout=30) as client:
             microphone = Microphone(samples)
             camera, query = await _source(client, options)
-            caller = Caller(address, microphone, camera)
-            await caller.call(client, **query)
-            dates = {kind: MediaDates(caller, kind) for kind in ("audio", "video")}
-            await caller.until(lambda got: bool(got.video), 30)
-            await asyncio.sleep(SETTLE_S)
-            processes = Processes(server.pid)
-            cpu, began = processes.cpu_s(), time.monotonic()
-            await asyncio.sleep(options.seconds)
-            elapsed = time.monotonic() - began
-            used = {name: value - cpu[name] for name, value in processes.cpu_s().items()}
-            rss = processes.rss_mb()
-            figures = _figures(caller, microphone, camera, dates, places, began, elapsed)
-            status = (await client.get("/v1/status")).json()
-            await client.delete(caller.location)
-            await caller.close()
+            async with recorded_call(
+                address, sound=microphone, camera=camera, http=client, **query
+            ) as caller:
+                await caller.until(lambda got: bool(got.video), 30)
+                await asyncio.sleep(SETTLE_S)
+                processes = Processes(server.pid)
+                cpu, began = processes.cpu_s(), time.monotonic()
+                await asyncio.sleep(options.seconds)
+                elapsed = time.monotonic() - began
+                used = {name: value - cpu[name] for name, value in processes.cpu_s().items()}
+                rss = processes.rss_mb()
+                figures = _figures(caller, microphone, camera, places, began, elapsed)
+                status = (await client.get("/v1/status")).json()
     finally:
         server.terminate()
         await server.wait()
@@ -234,7 +204,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 async def _source(
     client: httpx.AsyncClient, options: argparse.Namespace
-) -> tuple[Camera | None, dict[str, str]]:
+) -> tuple[Camera | None, dict[str, Any]]:
     """The camera, if the mode has one, and the query of the call."""
     if options.mode == "live":
         pictures = clip_pictures(options.camera)
@@ -246,55 +216,60 @@ async def _source(
 
 
 def _figures(
-    caller: Caller,
+    caller: RecordedCall,
     microphone: Microphone,
     camera: Camera | None,
-    dates: dict[str, MediaDates],
     places: list[int],
     began: float,
     elapsed: float,
 ) -> dict[str, Any]:
     received = caller.received
     assert microphone.began is not None
-    sound_ms, offset = _click_delays(caller, microphone, dates["audio"], places, began)
-    video = [entry for entry in received.video if began <= entry[0] <= began + elapsed]
+    sound_ms, offset = _click_delays(received, microphone, places, began)
+    video = [
+        (entry, media_us)
+        for entry, media_us in zip(received.video, received.video_us, strict=True)
+        if began <= entry[0] <= began + elapsed
+    ]
     if camera is not None:
         video_ms = [
             1000 * (arrival - camera.taken[mark])
-            for arrival, _, mark, _, _ in video
+            for (arrival, _, mark, *_), _ in video
             if mark in camera.taken
         ]
     else:
-        video_ms = []
-        for arrival, pts, *_ in video:
-            dated = dates["video"].date(pts, 90_000)
-            if dated is not None and offset is not None:
-                video_ms.append(1000 * (arrival - (dated - offset)))
+        video_ms = [
+            1000 * (arrival - (media_us / US_PER_S - offset))
+            for (arrival, *_), media_us in video
+            if media_us is not None and offset is not None
+        ]
     skew = None
     if sound_ms and video_ms:
         skew = round(float(np.median(video_ms) - np.median(sound_ms)), 1)
-    stats = [message for message in received.messages if message["type"] == "stats"]
-    gaps = np.diff([arrival for arrival, *_ in video])
+    stats = received.of_type(Stats)
+    gaps = np.diff([arrival for (arrival, *_), _ in video])
     return {
-        "time_to_first_frame_ms": round(1000 * (received.video[0][0] - caller.called_at), 1),
-        "time_to_first_synced_frame_ms": _first_synced(caller, stats),
+        "time_to_first_frame_ms": round(1000 * (received.video[0][0] - caller.call.called_at), 1),
+        "time_to_first_synced_frame_ms": _first_synced(stats),
         "video_latency_ms": asdict(Spread.of(video_ms)),
         "sound_latency_ms": asdict(Spread.of(sound_ms)),
         "video_minus_sound_ms": skew,
         "fps": round(len(video) / elapsed, 2),
         "longest_gap_ms": round(1000 * float(gaps.max()), 1) if len(gaps) else None,
-        "last_stats": stats[-1] if stats else None,
+        "last_stats": asdict(stats[-1]) if stats else None,
     }
 
 
 def _click_delays(
-    caller: Caller, microphone: Microphone, dates: MediaDates, places: list[int], began: float
+    received: Received, microphone: Microphone, places: list[int], began: float
 ) -> tuple[list[float], float | None]:
-    """Delays of the clicks in ms, and what media time's NTP lies ahead of capture by."""
+    """Delays of the clicks in ms, and the media time of the monotonic clock's zero, in s."""
     assert microphone.began is not None
     heard = [
-        (arrival, pts, place)
-        for arrival, pts, peak, place in caller.received.sound
+        (arrival, media_us, place)
+        for (arrival, _, peak, place), media_us in zip(
+            received.sound, received.sound_us, strict=True
+        )
         if peak > HEARD_PEAK
     ]
     delays, offsets = [], []
@@ -302,24 +277,23 @@ def _click_delays(
         captured = microphone.began + place / SOUND_HZ
         # A block can be played when it has arrived; the click lies `at` samples into it.
         later = [
-            (arrival, pts, at)
-            for arrival, pts, at in heard
+            (arrival, media_us, at)
+            for arrival, media_us, at in heard
             if 0 < arrival - captured < CLICK_EVERY / SOUND_HZ
         ]
         if not later or captured < began:
             continue
-        arrival, pts, at = later[0]
+        arrival, media_us, at = later[0]
         delays.append(1000 * (arrival + at / SOUND_HZ - captured))
-        dated = dates.date(pts, SOUND_HZ)
-        if dated is not None:
-            offsets.append(dated + at / SOUND_HZ - captured)
+        if media_us is not None:
+            offsets.append(media_us / US_PER_S + at / SOUND_HZ - captured)
     return delays, float(np.median(offsets)) if offsets else None
 
 
-def _first_synced(caller: Caller, stats: list[dict[str, Any]]) -> float | None:
+def _first_synced(stats: list[Stats]) -> float | None:
     """Upper bound from the figures that come once a second."""
     for index, message in enumerate(stats):
-        if message["synced"] > 0:
+        if message.synced > 0:
             return round(1000.0 * (index + 1), 0)
     return None
 

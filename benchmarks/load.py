@@ -23,6 +23,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,13 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.caller import Caller, Microphone
+from benchmarks.caller import RecordedCall, an_offer, recorded_call
 from benchmarks.latency import Processes, speech_with_clicks, start_server
 from benchmarks.report import BarPlot, Report, Section, Table, cpu_name, here, write_report
 from server import aiortc_overrides
+from server.client.capture import Microphone
+from server.client.errors import CallRefused
+from server.protocol import Stats
 
 KNOCK_INTERVAL_S = 0.5
 SETTLE_S = 5.0  # after the last call: connecting, first delay
@@ -62,27 +66,27 @@ class CallFigures:
 class Watched:
     """A call, and what is counted of it."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: RecordedCall) -> None:
         self.caller = caller
 
     def late_hops(self) -> int:
-        return int(self._stats().get("late_hops", 0))
+        stats = self._stats()
+        return stats.late_hops if stats else 0
 
     def figures(self, began: float, ended: float, late_before: int) -> CallFigures:
         """What happened between two moments of the monotonic clock."""
         arrivals = [at for at, *_ in self.caller.received.video if began <= at <= ended]
         gaps = np.diff([began, *arrivals, ended])
-        latency = self._stats().get("server_latency_ms", {})
+        stats = self._stats()
         return CallFigures(
             fps=round(len(arrivals) / (ended - began), 2),
             longest_gap_ms=round(1000 * float(gaps.max()), 1),
             late_hops=self.late_hops() - late_before,
-            server_latency_p95_ms=latency.get("p95"),
+            server_latency_p95_ms=stats.server_latency_ms.p95 if stats else None,
         )
 
-    def _stats(self) -> dict[str, Any]:
-        told = [m for m in self.caller.received.messages if m["type"] == "stats"]
-        return told[-1] if told else {}
+    def _stats(self) -> Stats | None:
+        return self.caller.call.stats
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -96,10 +100,14 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     server, address, _ = await start_server(arguments, stock=False)
     calls: list[Watched] = []
     try:
-        async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+        async with (
+            httpx.AsyncClient(base_url=address, timeout=30) as client,
+            AsyncExitStack() as stack,
+        ):
             avatars = (await client.get("/v1/avatars")).json()["avatars"]
-            query = {"mode": "avatar", "avatar": options.avatar or avatars[0]["name"]}
-            ramp = await _ramp(client, query, calls, options)
+            avatar = options.avatar or avatars[0]["name"]
+            query = {"mode": "avatar", "avatar": avatar}
+            ramp = await _ramp(stack, client, avatar, calls, options)
             await asyncio.sleep(SETTLE_S)
             processes = Processes(server.pid)
             cpu, began = processes.cpu_s(), time.monotonic()
@@ -115,9 +123,6 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             killed = None
             if options.kill:
                 killed = await _kill(client, calls, server.pid, options.seconds)
-            for call in calls:
-                await client.delete(call.caller.location)
-                await call.caller.close()
     finally:
         server.terminate()
         await server.wait()
@@ -151,8 +156,9 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _ramp(
+    stack: AsyncExitStack,
     client: httpx.AsyncClient,
-    query: dict[str, str],
+    avatar: str,
     calls: list[Watched],
     options: argparse.Namespace,
 ) -> dict[str, Any] | None:
@@ -160,12 +166,15 @@ async def _ramp(
     seconds = 4 * options.seconds + SETTLE_S + options.most * CONNECT_S
     samples, _ = speech_with_clicks(seconds, options.speech)
     while len(calls) < options.most:
-        caller = Caller("", Microphone(samples))
+        calling = recorded_call("", avatar=avatar, sound=Microphone(samples), http=client)
         try:
-            await caller.call(client, **query)
-        except httpx.HTTPStatusError as error:
-            await caller.close()
-            return _refusal(error.response)
+            caller = await stack.enter_async_context(calling)
+        except CallRefused as error:
+            return {
+                "status": error.status,
+                "code": error.code,
+                "retry_after_s": error.retry_after_s or 0,
+            }
         await caller.until(lambda got: bool(got.video), CONNECT_S)
         calls.append(Watched(caller))
     return None
@@ -214,8 +223,7 @@ async def _kill(
 
 async def _knock(client: httpx.AsyncClient, query: dict[str, str]) -> dict[str, Any]:
     """Asks again and again until cancelled; how often, and what was answered."""
-    caller = Caller("", None)
-    offer = await caller.offer()
+    offer = await an_offer()
     answers: dict[str, int] = {}
     retry_after_s: set[int] = set()
     try:
@@ -232,7 +240,6 @@ async def _knock(client: httpx.AsyncClient, query: dict[str, str]) -> dict[str, 
             retry_after_s.add(told["retry_after_s"])
             await asyncio.sleep(KNOCK_INTERVAL_S)
     except asyncio.CancelledError:
-        await caller.close()
         return {"answers": answers, "retry_after_s": sorted(retry_after_s)}
 
 

@@ -27,10 +27,11 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.caller import BLOCK_SAMPLES, SOUND_HZ, Caller, Camera, Microphone
+from benchmarks.caller import BLOCK_SAMPLES, SOUND_HZ, Camera, RecordedCall, recorded_call
 from benchmarks.latency import CLOCK_TICKS, Spread, clip_pictures, start_server
 from benchmarks.report import here
 from server import aiortc_overrides
+from server.client.capture import Microphone
 from server.config import BUNDLED_AVATARS
 
 POLL_S = 0.1
@@ -101,7 +102,7 @@ async def _until_synced_after(watched: Watched, count: int) -> None:
             await asyncio.sleep(POLL_S)
 
 
-async def kill_once(watched: Watched, caller: Caller) -> Recovery:
+async def kill_once(watched: Watched, caller: RecordedCall) -> Recovery:
     """Kills the engine and waits until mouths are generated again."""
     _, restarts = await watched.state()
     began = time.monotonic()
@@ -141,7 +142,7 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
 
-def _sound_since(caller: Caller, began: float) -> tuple[float, float]:
+def _sound_since(caller: RecordedCall, began: float) -> tuple[float, float]:
     """(ms of sound whose place stayed empty, ms that came without voice) since `began`."""
     blocks = [(pts, peak) for arrival, pts, peak, _ in caller.received.sound if arrival > began]
     steps = np.diff([pts for pts, _ in blocks])
@@ -165,18 +166,17 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         async with httpx.AsyncClient(base_url=address, timeout=30) as client:
             kind = "rest" if options.backend == "passthrough" else "synced"
             watched = Watched(client, server.pid, kind)
-            caller = Caller(address, microphone, camera)
-            await caller.call(client, mode="live")
-            await caller.until(lambda got: bool(got.video), 30)
-            await _until_synced_after(watched, 0)
-            await asyncio.sleep(BETWEEN_KILLS_S)
-            for number in range(options.kills):
-                recovery = await kill_once(watched, caller)
-                recoveries.append(recovery)
-                sys.stderr.write(f"{number + 1}/{options.kills} {recovery}\n")
-            backend = (await client.get("/v1/status")).json()["engine"]["backend"]
-            await client.delete(caller.location)
-            await caller.close()
+            async with recorded_call(
+                address, mode="live", sound=microphone, camera=camera, http=client
+            ) as caller:
+                await caller.until(lambda got: bool(got.video), 30)
+                await _until_synced_after(watched, 0)
+                await asyncio.sleep(BETWEEN_KILLS_S)
+                for number in range(options.kills):
+                    recovery = await kill_once(watched, caller)
+                    recoveries.append(recovery)
+                    sys.stderr.write(f"{number + 1}/{options.kills} {recovery}\n")
+                backend = (await client.get("/v1/status")).json()["engine"]["backend"]
     finally:
         server.terminate()
         await server.wait()

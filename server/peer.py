@@ -72,7 +72,7 @@ class Peer:
         self._on_connected = on_connected
         self._on_end = on_end
         self._channel: RTCDataChannel | None = None
-        self._greeting: ServerMessage | None = None
+        self._greeting: Callable[[], ServerMessage] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._rate = MessageRate()
@@ -103,11 +103,9 @@ class Peer:
         await connection.setLocalDescription(await connection.createAnswer())
         return tune_answer(connection.localDescription.sdp)
 
-    def greet(self, message: ServerMessage) -> None:
-        """Sends `message` as the first one, now or when the channel opens."""
-        self._greeting = message
-        if self._channel is not None:
-            self.send(message)
+    def greet(self, greeting: Callable[[], ServerMessage]) -> None:
+        """Sends what `greeting` gives as the first message, when the channel opens."""
+        self._greeting = greeting
 
     def send(self, message: ServerMessage) -> None:
         """Sends a control message; drops it when there is no channel or the client reads none."""
@@ -174,7 +172,7 @@ class Peer:
         self._channel = channel
         channel.on("message", self._on_message)
         if self._greeting is not None:
-            self.send(self._greeting)
+            self.send(self._greeting())
 
     def _on_message(self, data: str | bytes) -> None:
         if not self._rate.allows():

@@ -102,7 +102,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ReadyMessage:
-    """The session has begun, or goes on over this connection."""
+    """The session has begun, or goes on over this connection.
+
+    Attributes:
+        epoch_ntp_us: NTP time of media time 0, as sender reports have it; None over a WebSocket,
+            whose packets carry media time.
+    """
 
     session: str
     mode: str
@@ -112,6 +117,7 @@ class ReadyMessage:
     limits: Limits
     resume_token: str | None
     resumed: bool
+    epoch_ntp_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,11 @@ class SessionMedia:
     def started(self) -> bool:
         return self._playout is not None
 
+    @property
+    def epoch_ntp_us(self) -> int:
+        """NTP time of media time 0, once started."""
+        return self.sound_out.epoch_ntp * 1_000_000 >> 32
+
     def queue_speech(self, window: int, on_playback: Callable[[PlaybackMessage], None]) -> None:
         """Takes speech from a queue instead of a microphone; before `start`.
 

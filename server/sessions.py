@@ -10,6 +10,7 @@ import secrets
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -342,7 +343,8 @@ class Sessions:
             on_connected=lambda: self._connected(session),
             on_end=on_end,
         )
-        peer.greet(self._ready_message(session, ready))
+        message = self._ready_message(session, ready)
+        peer.greet(lambda: replace(message, epoch_ntp_us=media.epoch_ntp_us))
         return peer
 
     def _ready_message(self, session: Session, ready: EngineReady) -> ReadyMessage:

@@ -5,16 +5,11 @@ async with open_call("http://localhost:8080", avatar="anna", rate_hz=16_000) as 
     await call.end_segment()
     async for event in call:  # pictures, sound and messages as they come
         ...
-
-CallError
-+-- CallRefused    the server does not take the call
-+-- CallEnded      the server or the network ended it
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -26,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from engine.errors import LipwireError
+from server.client.errors import CallEnded, CallError, refusal
 from server.protocol import (
     ClientMessage,
     CreditMessage,
@@ -64,28 +59,6 @@ PIECE_S = 0.02  # sound of one packet
 FRAME_US = 40_000
 KEEP_ALIVE_S = 5.0  # a call that only listens says that it is there
 WAITING_EVENTS = 512  # about five seconds: who iterates slower is let go by the server
-
-
-class CallError(LipwireError):
-    """The call cannot be had, or has ended."""
-
-
-class CallRefused(CallError):
-    """The server does not take the call.
-
-    Attributes:
-        status: of the HTTP answer.
-        code: short name for programs.
-        retry_after_s: when to ask again, None where that would not help.
-    """
-
-    def __init__(self, status: int, code: str, message: str, retry_after_s: int | None) -> None:
-        super().__init__(message)
-        self.status, self.code, self.retry_after_s = status, code, retry_after_s
-
-
-class CallEnded(CallError):
-    """The server or the network ended the call."""
 
 
 class SocketCall:
@@ -280,7 +253,9 @@ async def open_call(
             additional_headers=headers,
         )
     except InvalidStatus as error:
-        raise _refusal(error) from error
+        answer = error.response
+        retry = answer.headers.get("Retry-After")
+        raise refusal(answer.status_code, answer.body or b"", retry) from error
     tasks: list[asyncio.Task[Any]] = []
     try:
         try:
@@ -299,15 +274,3 @@ async def open_call(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await connection.close()
-
-
-def _refusal(error: InvalidStatus) -> CallRefused:
-    response = error.response
-    retry = response.headers.get("Retry-After")
-    code, message = "http_error", f"the server answered {response.status_code}"
-    try:
-        said = json.loads(response.body or b"")["error"]
-        code, message = str(said["code"]), str(said["message"])
-    except (ValueError, KeyError, TypeError):
-        pass  # something between us and the server answered
-    return CallRefused(response.status_code, code, message, int(retry) if retry else None)

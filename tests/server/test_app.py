@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.caller import Caller
+from benchmarks.caller import an_offer
 from benchmarks.fuzz_offers import fuzz
 from server.app import Gateway, create_app
 from server.config import Settings
@@ -89,7 +89,7 @@ def test_every_bad_request_is_a_4xx_with_a_sentence(run: Callable[[Scenario], No
             response = await client.post(f"/v1/sessions{query}", content=body, headers=headers)
             return response.status_code, await _refusal(response)
 
-        offer = await Caller("http://t").offer()
+        offer = await an_offer()
         ada = "?mode=avatar&avatar=ada"
         json_type = {"content-type": "application/json"}
         large = "v=0\r\n" + "a=x\r\n" * 20_000
@@ -144,8 +144,7 @@ def test_a_full_server_says_when_to_come_back_and_a_delete_makes_room(
 ) -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
         query = "/v1/sessions?mode=avatar&avatar=ada"
-        caller = Caller("http://t")
-        offer = await caller.offer()
+        offer = await an_offer()
         first = await client.post(query, content=offer, headers=SDP)
         assert first.status_code == 201
         assert first.headers["content-type"] == "application/sdp"
@@ -157,7 +156,6 @@ def test_a_full_server_says_when_to_come_back_and_a_delete_makes_room(
         assert (await client.delete(first.headers["location"])).status_code == 404
         third = await client.post(query, content=offer, headers=SDP)
         assert third.status_code == 201
-        await caller.close()
 
     run(scenario)
 
@@ -175,8 +173,7 @@ def test_one_client_cannot_take_all_places_and_is_told_when_to_ask_again(avatars
         gateway = Gateway(settings)
         await gateway.start()
         query = "/v1/sessions?mode=avatar&avatar=ada"
-        callers = [Caller("http://t") for _ in range(2)]
-        offers = [await caller.offer() for caller in callers]
+        offers = [await an_offer() for _ in range(2)]
         try:
             clients = [
                 httpx.AsyncClient(
@@ -198,8 +195,6 @@ def test_one_client_cannot_take_all_places_and_is_told_when_to_ask_again(avatars
             metrics = (await clients[1].get("/metrics")).text
             assert 'lipwire_offers_refused_total{code="client_sessions"} 2.0' in metrics
         finally:
-            for caller in callers:
-                await caller.close()
             await gateway.stop()
 
     asyncio.run(main())
@@ -229,12 +224,10 @@ def test_a_calibrated_server_says_how_many_calls_it_holds_and_why(avatars: Path)
 
 def test_a_peer_that_never_connects_is_given_up(run: Callable[[Scenario], None]) -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
-        caller = Caller("http://t")
         response = await client.post(
-            "/v1/sessions?mode=avatar&avatar=ada", content=await caller.offer(), headers=SDP
+            "/v1/sessions?mode=avatar&avatar=ada", content=await an_offer(), headers=SDP
         )
         assert response.status_code == 201
-        await caller.close()
         async with asyncio.timeout(10):
             while gateway.sessions.count:
                 await asyncio.sleep(0.02)
@@ -259,7 +252,7 @@ def test_no_engine_means_503_with_retry_after(run: Callable[[Scenario], None]) -
         gateway.host.state = "restarting"
         response = await client.post(
             "/v1/sessions?mode=avatar&avatar=ada",
-            content=await Caller("http://t").offer(),
+            content=await an_offer(),
             headers=SDP,
         )
         assert (response.status_code, await _refusal(response)) == (503, "engine_not_ready")

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.caller import Caller, Camera, Microphone, Received
+from benchmarks.caller import Camera, Received, RecordedCall, recorded_call, vanish
 from server.app import Gateway, create_app
+from server.client.capture import I16, Microphone
 from server.config import Settings
+from server.protocol import ErrorMessage, InterruptedMessage, PongMessage, ReadyMessage, Stats
 from tests.server_fakes import make_avatar
 
 SECOND = 48_000
 Scenario = Callable[[httpx.AsyncClient, Gateway], Awaitable[None]]
 
 
-def clicks(seconds: int, every: int = SECOND) -> np.ndarray:
+def clicks(seconds: int, every: int = SECOND) -> I16:
     """Silence with a short tone every second."""
     samples = np.zeros(seconds * SECOND, np.int16)
     tone = (np.sin(np.arange(480) / 480 * np.pi * 20) * 20_000).astype(np.int16)
@@ -32,7 +35,7 @@ def clicks(seconds: int, every: int = SECOND) -> np.ndarray:
     return samples
 
 
-def speech(seconds: int) -> np.ndarray:
+def speech(seconds: int) -> I16:
     noise = np.random.default_rng(0).standard_normal(seconds * SECOND)
     return (noise * 4000).astype(np.int16)
 
@@ -47,8 +50,13 @@ def marks(received: Received) -> list[int]:
     return [mark for _, _, mark, _, _ in received.video]
 
 
-def of_type(received: Received, kind: str) -> list[dict[str, Any]]:
-    return [message for message in received.messages if message["type"] == kind]
+def live_call(
+    client: httpx.AsyncClient, sound: I16, camera: Camera | None = None
+) -> AbstractAsyncContextManager[RecordedCall]:
+    camera = camera or Camera(lambda _: grey())
+    return recorded_call(
+        "http://t", mode="live", sound=Microphone(sound), camera=camera, http=client
+    )
 
 
 def run(scenario: Scenario, core: str | None = None, **settings: Any) -> None:
@@ -76,42 +84,37 @@ async def _until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None
 
 def test_a_camera_and_its_sound_come_back_in_order() -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
-        microphone, camera = Microphone(clicks(20)), Camera(lambda _: grey())
-        caller = Caller("http://t", microphone, camera)
-        await caller.call(client, mode="live")
-        await caller.until(lambda got: len(got.video) >= 75, 30)
-        await caller.until(lambda got: sum(peak > 8000 for *_, peak, _ in got.sound) >= 3, 30)
-        await caller.until(lambda got: len(of_type(got, "stats")) >= 3)
-        received = caller.received
-        assert {(width, height) for *_, width, height in received.video} == {(320, 240)}
-        pts = [pts for _, pts, *_ in received.video]
-        assert all(later > earlier for earlier, later in pairwise(pts))
-        assert all((step % 3600) == 0 for step in pts)
-        # A place that the engine filled too late shows the camera's newest picture instead,
-        # which may be ahead of the engine's next: rare, unless the machine is overloaded.
-        numbers = marks(received)
-        backward = sum(late < early for early, late in pairwise(numbers))
-        assert backward <= len(numbers) // 10
+        async with live_call(client, clicks(20)) as caller:
+            await caller.until(lambda got: len(got.video) >= 75, 30)
+            await caller.until(lambda got: sum(peak > 8000 for *_, peak, _ in got.sound) >= 3, 30)
+            await caller.until(lambda got: len(got.of_type(Stats)) >= 3)
+            received = caller.received
+            assert {(width, height) for *_, width, height in received.video} == {(320, 240)}
+            pts = [pts for _, pts, *_ in received.video]
+            assert all(later > earlier for earlier, later in pairwise(pts))
+            assert all((step % 3600) == 0 for step in pts)
+            # A place that the engine filled too late shows the camera's newest picture instead,
+            # which may be ahead of the engine's next: rare, unless the machine is overloaded.
+            numbers = marks(received)
+            backward = sum(late < early for early, late in pairwise(numbers))
+            assert backward <= len(numbers) // 10
 
-        sound_pts = [pts for _, pts, *_ in received.sound]
-        assert all(later > earlier for earlier, later in pairwise(sound_pts))
-        assert (await client.delete(caller.location)).status_code == 204
-        await caller.close()
+            sound_pts = [pts for _, pts, *_ in received.sound]
+            assert all(later > earlier for earlier, later in pairwise(sound_pts))
+            assert (await client.delete(caller.call.location)).status_code == 204
 
     run(scenario)
 
 
 def test_why_mouths_were_withheld_is_counted_for_prometheus() -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
-        caller = Caller("http://t", Microphone(clicks(20)), Camera(lambda _: grey()))
-        await caller.call(client, mode="live")
-        await caller.until(lambda got: len(got.video) >= 25, 30)
-        text = (await client.get("/metrics")).text
-        counted = re.findall(r'lipwire_closed_frames_total\{reason="(\w+)"\} (\d+)', text)
-        assert [reason for reason, _ in counted] == ["profile"]
-        assert int(counted[0][1]) > 10  # the playout's own stand-ins are not among them
-        await client.delete(caller.location)
-        await caller.close()
+        async with live_call(client, clicks(20)) as caller:
+            await caller.until(lambda got: len(got.video) >= 25, 30)
+            text = (await client.get("/metrics")).text
+            counted = re.findall(r'lipwire_closed_frames_total\{reason="(\w+)"\} (\d+)', text)
+            assert [reason for reason, _ in counted] == ["profile"]
+            assert int(counted[0][1]) > 10  # the playout's own stand-ins are not among them
+            await client.delete(caller.call.location)
 
     run(scenario, "tests.server_fakes:ProfileCore")
 
@@ -120,29 +123,28 @@ def test_the_control_channel_answers(tmp_path: Path) -> None:
     make_avatar(tmp_path)
 
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
-        caller = Caller("http://t", Microphone(speech(20)))
-        await caller.call(client, mode="avatar", avatar="ada")
-        await caller.until(lambda got: bool(of_type(got, "session.ready")))
-        ready = of_type(caller.received, "session.ready")[0]
-        assert (ready["mode"], ready["avatar"]) == ("avatar", "ada")
-        caller.send({"type": "ping", "t": 42})
-        await caller.until(lambda got: bool(of_type(got, "pong")))
-        assert of_type(caller.received, "pong")[0]["t"] == 42
-        assert caller.channel is not None
-        caller.channel.send("{not json")
-        await caller.until(lambda got: bool(of_type(got, "error")))
-        assert of_type(caller.received, "error")[0]["code"] == "not_json"
-        await caller.until(lambda got: len(got.video) > 10)
-        caller.send({"type": "interrupt"})
-        await caller.until(lambda got: bool(of_type(got, "interrupted")))
-        assert of_type(caller.received, "interrupted")[0]["generation"] == 1
-        count = len(caller.received.video)
-        await caller.until(lambda got: len(got.video) > count + 25)
-        stats = of_type(caller.received, "stats")[-1]
-        assert stats["engine"] == "ready" and stats["capture_to_frame_ms"] > 0
-        caller.send({"type": "session.end"})
-        await _until(lambda: gateway.sessions.count == 0)
-        await caller.close()
+        async with recorded_call(
+            "http://t", avatar="ada", sound=Microphone(speech(20)), http=client
+        ) as caller:
+            await caller.until(lambda got: bool(got.of_type(ReadyMessage)))
+            ready = caller.received.of_type(ReadyMessage)[0]
+            assert (ready.mode, ready.avatar) == ("avatar", "ada")
+            await caller.call.ping(42)
+            await caller.until(lambda got: bool(got.of_type(PongMessage)))
+            assert caller.received.of_type(PongMessage)[0].t == 42
+            caller.call.connection._channel.send("{not json")
+            await caller.until(lambda got: bool(got.of_type(ErrorMessage)))
+            assert caller.received.of_type(ErrorMessage)[0].code == "not_json"
+            await caller.until(lambda got: len(got.video) > 10)
+            await caller.call.interrupt()
+            await caller.until(lambda got: bool(got.of_type(InterruptedMessage)))
+            assert caller.received.of_type(InterruptedMessage)[0].generation == 1
+            count = len(caller.received.video)
+            await caller.until(lambda got: len(got.video) > count + 25)
+            stats = caller.received.of_type(Stats)[-1]
+            assert stats.engine == "ready" and (stats.capture_to_frame_ms or 0) > 0
+            await caller.call.hang_up()
+            await _until(lambda: gateway.sessions.count == 0)
 
     run(scenario, avatar_dirs=(tmp_path,))
 
@@ -151,12 +153,10 @@ def test_an_avatar_is_shown_to_who_says_nothing(tmp_path: Path) -> None:
     make_avatar(tmp_path)
 
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
-        caller = Caller("http://t")
-        await caller.call(client, mode="avatar", avatar="ada")
-        await caller.until(lambda got: len(got.video) > 25 and len(got.sound) > 50)
-        assert {(width, height) for *_, width, height in caller.received.video} == {(64, 48)}
-        await client.delete(caller.location)
-        await caller.close()
+        async with recorded_call("http://t", avatar="ada", http=client) as caller:
+            await caller.until(lambda got: len(got.video) > 25 and len(got.sound) > 50)
+            assert {(width, height) for *_, width, height in caller.received.video} == {(64, 48)}
+            await client.delete(caller.call.location)
 
     run(scenario, avatar_dirs=(tmp_path,))
 
@@ -166,16 +166,14 @@ def test_a_camera_may_change_its_size_in_mid_call() -> None:
 
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
         camera = Camera(lambda number: grey(*sizes[min(number // 40, 2)]))
-        caller = Caller("http://t", Microphone(speech(30)), camera)
-        await caller.call(client, mode="live")
+        async with live_call(client, speech(30), camera) as caller:
 
-        def shown(got: Received) -> set[tuple[int, int]]:
-            return {(width, height) for *_, width, height in got.video}
+            def shown(got: Received) -> set[tuple[int, int]]:
+                return {(width, height) for *_, width, height in got.video}
 
-        await caller.until(lambda got: (640, 360) in shown(got), 30)
-        assert {(240, 320), (640, 360)} <= shown(caller.received)
-        await client.delete(caller.location)
-        await caller.close()
+            await caller.until(lambda got: (640, 360) in shown(got), 30)
+            assert {(240, 320), (640, 360)} <= shown(caller.received)
+            await client.delete(caller.call.location)
 
     run(scenario)
 
@@ -183,12 +181,10 @@ def test_a_camera_may_change_its_size_in_mid_call() -> None:
 def test_a_camera_larger_than_the_limit_is_made_smaller() -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
         camera = Camera(lambda _: grey(640, 480))
-        caller = Caller("http://t", Microphone(speech(20)), camera)
-        await caller.call(client, mode="live")
-        await caller.until(lambda got: len(got.video) > 3)
-        assert {(width, height) for *_, width, height in caller.received.video} == {(320, 240)}
-        await client.delete(caller.location)
-        await caller.close()
+        async with live_call(client, speech(20), camera) as caller:
+            await caller.until(lambda got: len(got.video) > 3)
+            assert {(width, height) for *_, width, height in caller.received.video} == {(320, 240)}
+            await client.delete(caller.call.location)
 
     run(scenario, max_width=320, max_height=320)
 
@@ -196,61 +192,54 @@ def test_a_camera_larger_than_the_limit_is_made_smaller() -> None:
 def test_a_call_outlives_the_engine_process() -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
         camera = Camera(lambda _: grey())
-        caller = Caller("http://t", Microphone(speech(40)), camera)
-        await caller.call(client, mode="live")
-        await caller.until(lambda got: len(got.video) > 15)
-        pid = gateway.host.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        count = len(caller.received.video)
-        # The camera's own pictures go on at once, the engine's follow.
-        await caller.until(lambda got: len(got.video) > count + 25, 20)
-        await _until(lambda: gateway.host.state == "ready")
-        assert gateway.host.restarts == 1
-        await caller.until(
-            lambda got: bool(of_type(got, "stats")) and of_type(got, "stats")[-1]["compute_ms"] >= 0
-        )
-        count = len(caller.received.video)
-        await caller.until(lambda got: len(got.video) > count + 25, 20)
-        assert (await client.delete(caller.location)).status_code == 204
-        await caller.close()
+        async with live_call(client, speech(40), camera) as caller:
+            await caller.until(lambda got: len(got.video) > 15)
+            pid = gateway.host.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            count = len(caller.received.video)
+            # The camera's own pictures go on at once, the engine's follow.
+            await caller.until(lambda got: len(got.video) > count + 25, 20)
+            await _until(lambda: gateway.host.state == "ready")
+            assert gateway.host.restarts == 1
+            await caller.until(
+                lambda got: bool(got.of_type(Stats)) and got.of_type(Stats)[-1].compute_ms >= 0
+            )
+            count = len(caller.received.video)
+            await caller.until(lambda got: len(got.video) > count + 25, 20)
+            assert (await client.delete(caller.call.location)).status_code == 204
 
     run(scenario)
 
 
 def test_a_peer_that_vanishes_gives_its_place_back() -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
-        caller = Caller("http://t", Microphone(speech(20)), Camera(lambda _: grey()))
-        await caller.call(client, mode="live")
-        await caller.until(lambda got: len(got.video) > 3)
-        await caller.vanish()
-        await _until(lambda: gateway.sessions.count == 0)
-        metrics = (await client.get("/metrics")).text
-        assert 'lipwire_sessions_ended_total{reason="idle"} 1.0' in metrics
-        await caller.close()
+        async with live_call(client, speech(20)) as caller:
+            await caller.until(lambda got: len(got.video) > 3)
+            await vanish(caller.call)
+            await _until(lambda: gateway.sessions.count == 0)
+            metrics = (await client.get("/metrics")).text
+            assert 'lipwire_sessions_ended_total{reason="idle"} 1.0' in metrics
 
     run(scenario, idle_timeout_s=1.5, stalled_after_s=0.5)
 
 
 def test_a_peer_that_hangs_up_gives_its_place_back_at_once() -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
-        caller = Caller("http://t", Microphone(speech(20)), Camera(lambda _: grey()))
-        await caller.call(client, mode="live")
-        await caller.until(lambda got: len(got.video) > 3)
-        await caller.close()
-        await _until(lambda: gateway.sessions.count == 0, 5)
+        async with live_call(client, speech(20)) as caller:
+            await caller.until(lambda got: len(got.video) > 3)
+            await caller.call.close()
+            await _until(lambda: gateway.sessions.count == 0, 5)
 
     run(scenario)
 
 
 def test_a_call_ends_when_its_time_is_up() -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
-        caller = Caller("http://t", Microphone(speech(20)), Camera(lambda _: grey()))
-        await caller.call(client, mode="live")
-        await caller.until(lambda got: bool(of_type(got, "error")))
-        assert of_type(caller.received, "error")[0]["code"] == "session_limit"
-        await _until(lambda: gateway.sessions.count == 0)
-        await caller.close()
+        async with live_call(client, speech(20)) as caller:
+            await caller.until(lambda got: bool(got.of_type(ErrorMessage)))
+            assert caller.received.of_type(ErrorMessage)[0].code == "session_limit"
+            await _until(lambda: gateway.sessions.count == 0)
 
     run(scenario, max_session_s=1.0)
 
@@ -259,15 +248,15 @@ def test_a_tiny_model_moves_an_avatars_mouth(tiny_onnx_model: Path, tmp_path: Pa
     make_avatar(tmp_path, frames=25)
 
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
-        caller = Caller("http://t", Microphone(speech(40)))
-        await caller.call(client, mode="avatar", avatar="ada")
-        await caller.until(
-            lambda got: any(stats["synced"] > 0.5 for stats in of_type(got, "stats")), 30
-        )
-        stats = of_type(caller.received, "stats")[-1]
-        assert stats["backend"].startswith("onnxruntime")
-        assert "lipwire_frames_total" in (await client.get("/metrics")).text
-        await client.delete(caller.location)
-        await caller.close()
+        async with recorded_call(
+            "http://t", avatar="ada", sound=Microphone(speech(40)), http=client
+        ) as caller:
+            await caller.until(
+                lambda got: any(stats.synced > 0.5 for stats in got.of_type(Stats)), 30
+            )
+            stats = caller.received.of_type(Stats)[-1]
+            assert stats.backend.startswith("onnxruntime")
+            assert "lipwire_frames_total" in (await client.get("/metrics")).text
+            await client.delete(caller.call.location)
 
     run(scenario, model=str(tiny_onnx_model), backend="onnxruntime", avatar_dirs=(tmp_path,))

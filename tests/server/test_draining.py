@@ -13,10 +13,12 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.caller import Caller, Microphone
+from benchmarks.caller import an_offer, recorded_call
 from benchmarks.latency import start_server
 from server.app import Gateway, create_app
+from server.client.capture import Microphone
 from server.config import Settings
+from server.protocol import DrainingMessage
 from tests.server_fakes import make_avatar
 
 SDP = {"content-type": "application/sdp"}
@@ -49,9 +51,7 @@ def run(tmp_path: Path) -> Callable[[Scenario], None]:
 
 async def _begin(client: httpx.AsyncClient) -> str:
     """A call that has been answered and not connected yet; its path."""
-    caller = Caller("http://t")
-    response = await client.post(ADA, content=await caller.offer(), headers=SDP)
-    await caller.close()
+    response = await client.post(ADA, content=await an_offer(), headers=SDP)
     assert response.status_code == 201
     return response.headers["location"]
 
@@ -89,18 +89,16 @@ def test_draining_gives_up_on_calls_that_do_not_end(run: Callable[[Scenario], No
 
 def test_a_call_is_told_and_goes_on_until_it_ends_itself(run: Callable[[Scenario], None]) -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
-        caller = Caller("http://t", Microphone(np.zeros(48_000, np.int16)))
-        await caller.call(client, mode="avatar", avatar="ada")
-        await caller.until(lambda got: bool(got.messages) and len(got.video) > 3)
-        draining = asyncio.create_task(gateway.sessions.drain(60))
-        await caller.until(lambda got: any(m["type"] == "draining" for m in got.messages))
-        told = next(m for m in caller.received.messages if m["type"] == "draining")
-        assert told == {"type": "draining", "seconds": 60}
-        count = len(caller.received.video)
-        await caller.until(lambda got: len(got.video) > count + 10)
-        caller.send({"type": "session.end"})
-        await asyncio.wait_for(draining, 10)
-        await caller.close()
+        microphone = Microphone(np.zeros(48_000, np.int16))
+        async with recorded_call("http://t", avatar="ada", sound=microphone, http=client) as caller:
+            await caller.until(lambda got: bool(got.messages) and len(got.video) > 3)
+            draining = asyncio.create_task(gateway.sessions.drain(60))
+            await caller.until(lambda got: bool(got.of_type(DrainingMessage)))
+            assert caller.received.of_type(DrainingMessage) == [DrainingMessage(60)]
+            count = len(caller.received.video)
+            await caller.until(lambda got: len(got.video) > count + 10)
+            await caller.call.hang_up()
+            await asyncio.wait_for(draining, 10)
 
     run(scenario)
 

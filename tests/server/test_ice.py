@@ -18,8 +18,9 @@ from aiortc import RTCConfiguration, RTCIceServer
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
 from pydantic import ValidationError
 
-from benchmarks.caller import Caller
+from benchmarks.caller import recorded_call
 from server.app import Gateway, create_app
+from server.client.errors import CallEnded
 from server.config import Settings
 from server.ice import ice_links, ice_servers_for, turn_credentials
 from tests.server_fakes import make_avatar
@@ -150,18 +151,17 @@ async def _relayed_call(avatars: Path, address: str, port: int, good: bool) -> f
                 iceServers=[RTCIceServer(**server) for server in told],
                 iceTransportPolicy=RTCIceTransportPolicy.RELAY,
             )
-            caller = Caller("http://t", configuration=relay_only)
             began = time.monotonic()
-            await caller.call(client, mode="avatar", avatar="ada")
             try:
-                lines = caller.connection.localDescription.sdp.splitlines()
-                candidates = [line for line in lines if line.startswith("a=candidate")]
-                assert all(" typ relay" in line for line in candidates)
-                if not candidates:
-                    return None
-                await caller.until(lambda received: len(received.video) > 0)
-                return time.monotonic() - began
-            finally:
-                await caller.close()
+                async with recorded_call(
+                    "http://t", avatar="ada", http=client, configuration=relay_only
+                ) as caller:
+                    lines = caller.call.connection.rtc.localDescription.sdp.splitlines()
+                    candidates = [line for line in lines if line.startswith("a=candidate")]
+                    assert candidates and all(" typ relay" in line for line in candidates)
+                    await caller.until(lambda received: len(received.video) > 0)
+                    return time.monotonic() - began
+            except CallEnded:
+                return None
     finally:
         await gateway.stop()

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.caller import Caller
+from benchmarks.caller import recorded_call
 from server.app import Gateway, create_app
 from server.auth import Tokens
 from server.config import Settings
@@ -76,26 +76,24 @@ def test_a_whole_call_leaves_no_token_password_or_description_in_the_log(
     async def main() -> None:
         gateway = Gateway(settings)
         await gateway.start()
-        caller = Caller("http://t")
         transport = httpx.ASGITransport(create_app(gateway))
         headers = {"authorization": f"Bearer {token}"}
         try:
             async with httpx.AsyncClient(transport=transport, headers=headers) as client:
                 told = (await client.get("http://t/v1/ice-servers")).json()["ice_servers"]
                 ticket = (await client.post("http://t/v1/tickets")).json()["ticket"]
-                await caller.call(client, mode="avatar", avatar="ada")
-                await caller.until(lambda received: len(received.video) > 3)
-                await client.post("http://t/v1/sessions?mode=avatar&avatar=ada", content="v=0 bad")
-                await client.delete(f"http://t{caller.location}")
-            described = caller.connection.localDescription.sdp
-            described += caller.connection.remoteDescription.sdp
+                async with recorded_call("http://t", avatar="ada", http=client) as caller:
+                    await caller.until(lambda received: len(received.video) > 3)
+                    bad = "http://t/v1/sessions?mode=avatar&avatar=ada"
+                    await client.post(bad, content="v=0 bad")
+            rtc = caller.call.connection.rtc
+            described = rtc.localDescription.sdp + rtc.remoteDescription.sdp
             passwords = re.findall(r"a=ice-(?:ufrag|pwd):(\S+)", described)
             assert len(passwords) >= 4
             prints = re.findall(r"a=fingerprint:\S+ (\S+)", described)
             secrets.extend([*passwords, *prints, ticket, told[0]["credential"]])
-            secrets.append(caller.location.rsplit("/", 1)[1])
+            secrets.append(caller.call.location.rsplit("/", 1)[1])
         finally:
-            await caller.close()
             await gateway.stop()
 
     asyncio.run(main())

@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
-from benchmarks.caller import Caller, Microphone
-from benchmarks.latency import MediaDates
+from benchmarks.caller import Received, RecordedCall, an_offer, recorded_call, vanish
 from server.app import Gateway, create_app
+from server.client.capture import Microphone
+from server.client.errors import CallEnded
 from server.config import Settings
+from server.protocol import ReadyMessage
+from server.wire import US_PER_S
 from tests.server_fakes import make_avatar
 
 SDP = {"content-type": "application/sdp"}
-Scenario = Callable[[httpx.AsyncClient, Gateway, Caller], Awaitable[None]]
-
-
-def _ready(caller: Caller) -> dict[str, Any]:
-    return next(m for m in caller.received.messages if m["type"] == "session.ready")
+Scenario = Callable[[httpx.AsyncClient, Gateway, RecordedCall], Awaitable[None]]
 
 
 def _microphone() -> Microphone:
@@ -31,25 +29,27 @@ def _microphone() -> Microphone:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[[Scenario], None]:
+def run(tmp_path: Path) -> Callable[..., None]:
     """Runs a scenario with one call that has its first pictures, and takes all places."""
     make_avatar(tmp_path)
     settings = Settings(
         backend="passthrough", log_level="warning", avatar_dirs=(tmp_path,), max_sessions=1
     )
 
-    def run_scenario(scenario: Scenario) -> None:
+    def run_scenario(scenario: Scenario, *, resume: bool = False) -> None:
         async def main() -> None:
             gateway = Gateway(settings)
             await gateway.start()
             try:
                 transport = httpx.ASGITransport(create_app(gateway))
-                async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
-                    caller = Caller("http://t", _microphone())
-                    await caller.call(client, mode="avatar", avatar="ada")
+                async with (
+                    httpx.AsyncClient(transport=transport, base_url="http://t") as client,
+                    recorded_call(
+                        "http://t", avatar="ada", sound=_microphone(), http=client, resume=resume
+                    ) as caller,
+                ):
                     await caller.until(lambda got: bool(got.messages) and len(got.video) > 3)
                     await scenario(client, gateway, caller)
-                    await caller.close()
             finally:
                 await gateway.stop()
 
@@ -58,48 +58,71 @@ def run(tmp_path: Path) -> Callable[[Scenario], None]:
     return run_scenario
 
 
-def _media_date(caller: Caller, dates: MediaDates) -> float | None:
-    """By how much the newest picture's media time lies behind its arrival, in seconds."""
-    arrival, pts, *_ = caller.received.video[-1]
-    dated = dates.date(pts, 90_000)
-    return None if dated is None else arrival - dated
+def _media_lag_s(received: Received) -> float | None:
+    """By how much the newest picture's media time lies behind its arrival, from some origin."""
+    (arrival, *_), pts_us = received.video[-1], received.video_us[-1]
+    return None if pts_us is None else arrival - pts_us / US_PER_S
 
 
-def test_a_lost_call_goes_on_with_its_place_and_its_media_time(
-    run: Callable[[Scenario], None],
+async def _goes_on(
+    gateway: Gateway, caller: RecordedCall, lose: Callable[[], Awaitable[None]]
 ) -> None:
-    async def scenario(client: httpx.AsyncClient, gateway: Gateway, lost: Caller) -> None:
-        assert not _ready(lost)["resumed"] and _ready(lost)["limits"]["resume_within_s"] == 14.25
-        dates = MediaDates(lost, "video")
-        await lost.until(lambda got: _media_date(lost, dates) is not None)
-        before = _media_date(lost, dates)
-        await lost.vanish()
-        caller = Caller("http://t", _microphone())
-        await caller.resume(client, lost)
-        dates = MediaDates(caller, "video")
-        assert caller.location == lost.location
-        await caller.until(lambda got: bool(got.messages) and len(got.video) > 10)
-        ready = _ready(caller)
-        assert ready["resumed"] and ready["session"] == _ready(lost)["session"]
-        await caller.until(lambda got: max(peak for _, _, peak, _ in got.sound) > 2000)
-        await caller.until(lambda got: _media_date(caller, dates) is not None)
-        after = _media_date(caller, dates)
-        assert before is not None and after is not None and abs(after - before) < 0.3
-        assert gateway.sessions.count == 1 and gateway.host.restarts == 0
-        assert (await client.delete(caller.location)).status_code == 204
-        await caller.close()
+    ready = caller.call.ready
+    assert not ready.resumed and ready.limits.resume_within_s == 14.25
+    await caller.until(lambda got: _media_lag_s(got) is not None)
+    before, location = _media_lag_s(caller.received), caller.call.location
+    await lose()
+    await caller.until(lambda got: len(got.of_type(ReadyMessage)) == 2)
+    again = caller.call.ready
+    assert again.resumed and again.session == ready.session and caller.call.location == location
+    heard, shown = len(caller.received.sound), len(caller.received.video)
+    await caller.until(lambda got: len(got.video) > shown + 10)
+    await caller.until(lambda got: max(peak for _, _, peak, _ in got.sound[heard:]) > 2000)
+    await caller.until(lambda got: _media_lag_s(got) is not None)
+    after = _media_lag_s(caller.received)
+    assert before is not None and after is not None and abs(after - before) < 0.3
+    assert gateway.sessions.count == 1 and gateway.host.restarts == 0
 
-    run(scenario)
+
+def test_a_lost_call_goes_on_with_its_place_and_its_media_time(run: Callable[..., None]) -> None:
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway, caller: RecordedCall) -> None:
+        await _goes_on(gateway, caller, lambda: vanish(caller.call))
+
+    run(scenario, resume=True)
+
+
+def test_a_call_in_which_nothing_comes_is_lost_too(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.client.webrtc_call.LOST_AFTER_S", 0.3)
+
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway, caller: RecordedCall) -> None:
+        async def deafen() -> None:
+            for transceiver in caller.call.connection.rtc.getTransceivers():
+                transceiver.receiver.track.stop()
+
+        await _goes_on(gateway, caller, deafen)
+
+    run(scenario, resume=True)
+
+
+def test_a_call_that_the_server_has_ended_is_not_resumed(run: Callable[..., None]) -> None:
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway, caller: RecordedCall) -> None:
+        speaking = asyncio.create_task(caller.call.say(np.ones(48_000 * 20, np.int16)))
+        assert (await client.delete(caller.call.location)).status_code == 204
+        with pytest.raises(CallEnded, match="there is no session"):
+            await speaking
+        assert gateway.sessions.count == 0
+
+    run(scenario, resume=True)
 
 
 def test_without_the_token_or_with_a_bad_offer_nothing_changes(
-    run: Callable[[Scenario], None],
+    run: Callable[..., None],
 ) -> None:
-    async def scenario(client: httpx.AsyncClient, gateway: Gateway, caller: Caller) -> None:
-        path, token = f"{caller.location}/resume", _ready(caller)["resume_token"]
-        probe = Caller("http://t")
-        offer = await probe.offer()
-        await probe.close()
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway, caller: RecordedCall) -> None:
+        path, token = f"{caller.call.location}/resume", caller.call.ready.resume_token or ""
+        offer = await an_offer()
         unanswerable = offer.replace("a=fingerprint", "a=fingerprints")
         cases: list[tuple[str, dict[str, str], str, int]] = [
             (path, {"resume-token": "guessed"}, offer, 404),
@@ -113,7 +136,7 @@ def test_without_the_token_or_with_a_bad_offer_nothing_changes(
             assert response.status_code == status, (url, headers)
         count = len(caller.received.video)
         await caller.until(lambda got: len(got.video) > count + 10)
-        await client.delete(caller.location)
+        await client.delete(caller.call.location)
         gone = await client.post(path, content=offer, headers={**SDP, "resume-token": token})
         assert gone.status_code == 404
 
@@ -121,14 +144,12 @@ def test_without_the_token_or_with_a_bad_offer_nothing_changes(
 
 
 def test_a_resumed_call_that_never_connects_is_freed_when_it_has_been_silent_for_too_long(
-    run: Callable[[Scenario], None],
+    run: Callable[..., None],
 ) -> None:
-    async def scenario(client: httpx.AsyncClient, gateway: Gateway, lost: Caller) -> None:
-        never = Caller("http://t")
-        offer = await never.offer()
-        await never.close()
-        headers = {**SDP, "resume-token": _ready(lost)["resume_token"]}
-        response = await client.post(f"{lost.location}/resume", content=offer, headers=headers)
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway, lost: RecordedCall) -> None:
+        headers = {**SDP, "resume-token": lost.call.ready.resume_token or ""}
+        path = f"{lost.call.location}/resume"
+        response = await client.post(path, content=await an_offer(), headers=headers)
         assert response.status_code == 201
         object.__setattr__(gateway.sessions._settings, "idle_timeout_s", 1.0)
         async with asyncio.timeout(10):

@@ -17,7 +17,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from server.app import Gateway
-from server.client.socket_call import CallEnded, CallRefused, Event, SocketCall, open_call
+from server.client.errors import CallEnded, CallRefused
+from server.client.socket_call import Event, SocketCall, open_call
 from server.protocol import (
     InterruptedMessage,
     PlaybackFinishedMessage,

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from benchmarks.caller import Caller, Camera, Microphone
+from benchmarks.caller import Camera, RecordedCall, an_offer, recorded_call
 from server.auth import Tokens
 from server.capacity import Capacity
-from server.client.socket_call import CallRefused, open_call
+from server.client.capture import Microphone
+from server.client.errors import CallRefused
+from server.client.socket_call import open_call
 from server.config import Settings
 from server.gateway_messages import (
     EnterPlace,
@@ -66,15 +68,16 @@ def _run(scenario: Scenario, **settings: Any) -> None:
     asyncio.run(main())
 
 
-def _caller() -> Caller:
+def _call(client: httpx.AsyncClient) -> AbstractAsyncContextManager[RecordedCall]:
     picture = np.full((240 * 3 // 2, 320), 128, np.uint8)
     noise = np.random.default_rng(0).standard_normal(60 * 48_000)
-    return Caller("", Microphone((noise * 3000).astype(np.int16)), Camera(lambda _: picture))
+    microphone = Microphone((noise * 3000).astype(np.int16))
+    camera = Camera(lambda _: picture)
+    return recorded_call("", mode="live", sound=microphone, camera=camera, http=client)
 
 
-async def _call(client: httpx.AsyncClient) -> Caller:
-    caller = _caller()
-    await caller.call(client, mode="live")
+async def _shown_call(client: httpx.AsyncClient, calls: AsyncExitStack) -> RecordedCall:
+    caller = await calls.enter_async_context(_call(client))
     await caller.until(lambda got: len(got.video) > 10, 30)
     return caller
 
@@ -96,8 +99,14 @@ def _blocks(pid: int) -> list[Path]:
 
 def test_a_gateways_death_costs_its_own_call_a_reconnect_and_no_more() -> None:
     async def scenario(client: httpx.AsyncClient, supervisor: Supervisor) -> None:
-        callers = [await _call(client) for _ in range(2)]
-        holders = [gateway_of(caller.location) for caller in callers]
+        async with AsyncExitStack() as calls:
+            await with_calls(client, supervisor, calls)
+
+    async def with_calls(
+        client: httpx.AsyncClient, supervisor: Supervisor, calls: AsyncExitStack
+    ) -> None:
+        callers = [await _shown_call(client, calls) for _ in range(2)]
+        holders = [gateway_of(caller.call.location) for caller in callers]
         assert sorted(holders, key=str) == [0, 1], "calls are spread"
         lost, kept = callers
         lost_at = holders[0]
@@ -113,8 +122,8 @@ def test_a_gateways_death_costs_its_own_call_a_reconnect_and_no_more() -> None:
             return given_back and not _blocks(pid)
 
         await _until(replaced)
-        again = await _call(client)
-        assert (await client.delete(lost.location)).status_code == 404
+        again = await _shown_call(client, calls)
+        assert (await client.delete(lost.call.location)).status_code == 404
         await kept.until(lambda got: len(got.video) > seen + 50, 30)
         pts = [pts for _, pts, *_ in kept.received.video[seen:]]
         steps = [(later - earlier) // FRAME_TICKS for earlier, later in pairwise(pts)]
@@ -126,19 +135,18 @@ def test_a_gateways_death_costs_its_own_call_a_reconnect_and_no_more() -> None:
         metrics = (await client.get("/metrics")).text
         assert f'lipwire_gateway_restarts{{gateway="{lost_at}"}} 1.0' in metrics
         for caller in (kept, again):
-            assert (await client.delete(caller.location)).status_code == 204
-        for caller in (lost, kept, again):
-            await caller.close()
+            assert (await client.delete(caller.call.location)).status_code == 204
 
     _run(scenario)
 
 
 def test_one_admission_for_all_gateways_and_any_of_them_ends_any_call() -> None:
     async def scenario(client: httpx.AsyncClient, supervisor: Supervisor) -> None:
-        callers = [_caller() for _ in range(3)]
-        for caller in callers[:2]:
-            await caller.call(client, mode="live")
-        offer = await callers[2].offer()
+        offer = await an_offer(speaks=True)
+        async with _call(client) as one, _call(client) as other:
+            await asked_when_full(client, offer, [one.call.location, other.call.location])
+
+    async def asked_when_full(client: httpx.AsyncClient, offer: str, locations: list[str]) -> None:
         headers = {"content-type": "application/sdp"}
         refused = [
             await client.post("/v1/sessions?mode=live", content=offer, headers=headers)
@@ -147,9 +155,9 @@ def test_one_admission_for_all_gateways_and_any_of_them_ends_any_call() -> None:
         assert {answer.status_code for answer in refused} == {503}
         assert {answer.json()["error"]["code"] for answer in refused} == {"server_full"}
         assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
-        for caller in callers[:2]:
-            assert (await client.delete(caller.location)).status_code == 204
-            assert (await client.delete(caller.location)).status_code == 404
+        for location in locations:
+            assert (await client.delete(location)).status_code == 204
+            assert (await client.delete(location)).status_code == 404
         assert (await _sessions(client))["active"] == 0
         for path in ("none", "a-0", "a-1", "a-7"):
             answer = await client.delete(f"/v1/sessions/{path}")
@@ -164,8 +172,6 @@ def test_one_admission_for_all_gateways_and_any_of_them_ends_any_call() -> None:
         assert (await client.get("/gateway/metrics")).status_code == 404, "for gateways only"
         taken = await client.post("/v1/sessions?mode=live", content=offer, headers=headers)
         assert taken.status_code == 201
-        for caller in callers:
-            await caller.close()
 
     _run(scenario, max_sessions=2)
 
@@ -194,7 +200,7 @@ def test_tokens_are_asked_for_by_every_gateway_for_everything(
     token = Tokens(b"s" * 40).issue(["admin"], 60)
 
     async def scenario(client: httpx.AsyncClient, supervisor: Supervisor) -> None:
-        offer = await (caller := _caller()).offer()
+        offer = await an_offer(speaks=True)
         headers = {"content-type": "application/sdp"}
         for _ in range(4):
             for answer in (
@@ -211,7 +217,6 @@ def test_tokens_are_asked_for_by_every_gateway_for_everything(
         location = answer.headers["location"]
         assert (await client.delete(location)).status_code == 401
         assert (await client.delete(location, headers=headers)).status_code == 204
-        await caller.close()
 
     _run(scenario, auth="on")
 

@@ -1,4 +1,4 @@
-"""The README's example, as it stands there."""
+"""The README's examples, as they stand there."""
 
 from __future__ import annotations
 
@@ -17,10 +17,29 @@ from tests.server_fakes import make_avatar
 README = Path(__file__).resolve().parents[3] / "README.md"
 
 
-def test_the_readmes_example_saves_the_pictures_of_a_sentence(tmp_path: Path) -> None:
-    example = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[0]
+def example(imports: str) -> Any:
+    """The `main` of the example with that import."""
+    examples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, Any] = {}
-    exec(example, names)
+    exec(next(text for text in examples if imports in text), names)
+    return names["main"]
+
+
+def test_the_example_over_webrtc_says_a_sentence_and_sees_it(tmp_path: Path) -> None:
+    make_avatar(tmp_path, "anna")
+
+    async def main() -> None:
+        async with served(avatar_dirs=(tmp_path,)) as (url, _):
+            async with asyncio.timeout(20):
+                latency, pictures, loudest = await example("webrtc_call")(
+                    url, np.full(40_000, 3000, np.int16)
+                )
+        assert latency.p50 > 0 and pictures > 15 and loudest > 1000
+
+    asyncio.run(main())
+
+
+def test_the_example_over_a_websocket_saves_the_pictures_of_a_sentence(tmp_path: Path) -> None:
     make_avatar(tmp_path / "avatars", "anna")
     speech, folder = tmp_path / "speech.wav", tmp_path / "pictures"
     folder.mkdir()
@@ -33,7 +52,7 @@ def test_the_readmes_example_saves_the_pictures_of_a_sentence(tmp_path: Path) ->
     async def main() -> None:
         async with served(avatar_dirs=(tmp_path / "avatars",)) as (url, _):
             async with asyncio.timeout(20):
-                await names["main"](url, str(speech), folder)
+                await example("socket_call")(url, str(speech), folder)
 
     asyncio.run(main())
     pictures = sorted(folder.iterdir())
