@@ -7,8 +7,9 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
+from typing import Literal
 
 import httpx
 import numpy as np
@@ -16,8 +17,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from benchmarks.caller import I16, SOUND_HZ, U8, Caller, Camera, Microphone
+from benchmarks.caller import SOUND_HZ, Camera, RecordedCall, an_offer, recorded_call, vanish
 from benchmarks.fuzz_offers import mutate_offer
+from server.client.capture import I16, U8, Microphone
 from server.client.socket_call import SocketCall, open_call
 from server.wire import MAX_PACKET_BYTES, SUBPROTOCOL, US_PER_S, Packet, PacketType
 
@@ -196,71 +198,57 @@ class Callers:
 
     # --- over WebRTC -----------------------------------------------------------
 
-    def _caller(self, mode: str) -> Caller:
+    def _call(self, mode: Literal["avatar", "live"]) -> AbstractAsyncContextManager[RecordedCall]:
         pictures = self._material.pictures
         camera = Camera(lambda number: pictures[number % len(pictures)]) if mode == "live" else None
-        return Caller(self._address, Microphone(self._material.speech), camera)
+        return recorded_call(
+            self._address,
+            mode=mode,
+            avatar=self._avatar if mode == "avatar" else None,
+            sound=Microphone(self._material.speech),
+            camera=camera,
+            http=self._client,
+        )
 
-    def _query(self, mode: str) -> dict[str, str]:
-        return {"mode": mode} | ({"avatar": self._avatar} if mode == "avatar" else {})
-
-    async def _talk_over_webrtc(self, mode: str, seconds: float) -> None:
+    async def _talk_over_webrtc(self, mode: Literal["avatar", "live"], seconds: float) -> None:
         ends = time.monotonic() + seconds
-        caller = self._caller(mode)
-        location = ""
-        try:
-            await caller.call(self._client, **self._query(mode))
-            location = caller.location
+        async with self._call(mode) as caller:
             await caller.until(lambda got: len(got.video) >= PICTURES, FIRST_PICTURE_S)
             while time.monotonic() < ends:
                 resume_at = time.monotonic() + RESUME_EVERY_S
                 while time.monotonic() < min(resume_at, ends):
                     await asyncio.sleep(INTERRUPT_EVERY_S)
-                    caller.send({"type": "interrupt"})
-                    caller.send({"type": "no such thing"})
+                    await caller.call.interrupt()
+                    caller.call.connection._channel.send('{"type": "no such thing"}')
                     self.doings.counts["interrupts"] += 1
-                lost, caller = caller, self._caller(mode)
-                caller.received.messages += [
-                    m for m in lost.received.messages if m["type"] == "session.ready"
-                ][:1]
-                await caller.resume(self._client, lost)
-                await caller.until(lambda got: len(got.video) >= PICTURES, FIRST_PICTURE_S)
-                await lost.close()
+                await self._resume(caller)
                 self.doings.counts["resumes"] += 1
-        finally:
-            if location:
-                await self._client.delete(location)
-            await caller.close()
 
     async def _show_up(self, ending: str) -> None:
-        caller = self._caller("avatar")
-        try:
-            await caller.call(self._client, **self._query("avatar"))
-            await caller.until(
-                lambda got: bool(got.messages) and len(got.video) >= PICTURES, FIRST_PICTURE_S
-            )
+        async with self._call("avatar") as caller:
+            await caller.until(lambda got: len(got.video) >= PICTURES, FIRST_PICTURE_S)
             if ending == "delete":
-                await self._client.delete(caller.location)
+                await self._client.delete(caller.call.location)
+            elif ending == "close":
+                await caller.call.close()
             elif ending == "vanish":
-                await caller.vanish()
+                await vanish(caller.call)
+                await caller.call.close()  # nobody is told
             elif ending == "resume":
-                second = self._caller("avatar")
-                await second.resume(self._client, caller)
-                await second.until(lambda got: len(got.video) >= PICTURES, FIRST_PICTURE_S)
-                await self._client.delete(second.location)
-                await second.close()
-        finally:
-            await caller.close()
+                await self._resume(caller)
+
+    async def _resume(self, caller: RecordedCall) -> None:
+        await caller.call.resume()
+        shown = len(caller.received.video)
+        await caller.until(lambda got: len(got.video) >= shown + PICTURES, FIRST_PICTURE_S)
 
     # --- wrong ------------------------------------------------------------------
 
     async def _mutated_offer(self) -> None:
-        caller = Caller(self._address)
-        offer = mutate_offer(await caller.offer(), self._dice)
-        await caller.close()
+        offer = mutate_offer(await an_offer(), self._dice)
         response = await self._client.post(
             f"{self._address}/v1/sessions",
-            params=self._query("avatar"),
+            params={"mode": "avatar", "avatar": self._avatar},
             content=offer.encode("utf-8", "replace"),
             headers={"content-type": "application/sdp"},
         )

@@ -200,6 +200,13 @@ class WebRtcCall:
             except CallError as error:
                 self._end(CallEnded(f"the connection was lost, and the call with it: {error}"))
 
+    async def delete(self) -> None:
+        """Ends the call by HTTP, which reaches the server even where the connection is lost."""
+        if not self._over:
+            self._end(None)
+            with suppress(httpx.TransportError):  # the server will notice by itself
+                await self._http.delete(self._url + self.location)
+
     async def close(self) -> None:
         """Closes the connection, which ends the call."""
         self._end(None)
@@ -349,7 +356,7 @@ async def open_call(
         if resume:
             keeper = asyncio.create_task(call.keep(), name="call-keeper")
             stack.push_async_callback(_cancelled, keeper)
-        stack.push_async_callback(_delete, http, f"{url}{call.location}")
+        stack.push_async_callback(call.delete)
         yield call
 
 
@@ -360,11 +367,6 @@ async def _told_configuration(url: str, http: httpx.AsyncClient) -> RTCConfigura
         raise refusal(response.status_code, response.content, retry)
     told = response.json()["ice_servers"]
     return RTCConfiguration(iceServers=[RTCIceServer(**server) for server in told])
-
-
-async def _delete(http: httpx.AsyncClient, address: str) -> None:
-    with suppress(httpx.TransportError):  # the server will notice by itself
-        await http.delete(address)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

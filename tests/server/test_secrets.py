@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
-from benchmarks.caller import Caller
+from benchmarks.caller import RecordedCall, recorded_call
 from server.app import Gateway
 from server.auth import Tokens
 from server.logs import TEXT, JsonFormatter, TextFormatter, configure_logging
@@ -167,14 +167,14 @@ async def open_sockets(url: str, token: str, secret: str) -> list[str]:
     return said
 
 
-async def talk(caller: Caller, secret: str) -> list[str]:
+async def talk(caller: RecordedCall, secret: str) -> list[str]:
     """A secret in every place of the data channel's messages; the errors that came back."""
-    assert caller.channel is not None
+    channel = caller.call.connection._channel
     heard: list[str] = []
-    caller.channel.on("message", heard.append)
+    channel.on("message", heard.append)
     messages = (secret, json.dumps({"type": secret}), json.dumps({"type": "ping", "t": [secret]}))
     for message in messages:
-        caller.channel.send(message)
+        channel.send(message)
     while sum('"error"' in message for message in heard) < len(messages):
         await asyncio.sleep(0.01)
     return heard
@@ -204,9 +204,12 @@ def test_no_secret_comes_back_from_any_place_it_is_put(
                 await drive(client, url, gateway)
 
     async def drive(client: httpx.AsyncClient, url: str, gateway: Gateway) -> None:
-        caller = Caller("")
-        await caller.call(client, mode="avatar", avatar="ada")
-        await caller.until(lambda received: bool(received.messages), 20)
+        async with recorded_call("", avatar="ada", http=client) as caller:
+            await drive_call(client, url, gateway, caller)
+
+    async def drive_call(
+        client: httpx.AsyncClient, url: str, gateway: Gateway, caller: RecordedCall
+    ) -> None:
         session = next(iter(gateway.sessions._sessions.values()))
         ticket = (await client.post("/v1/tickets")).json()["ticket"]
         told = (await client.get("/v1/ice-servers")).json()["ice_servers"][0]
@@ -219,8 +222,6 @@ def test_no_secret_comes_back_from_any_place_it_is_put(
             said.extend(await open_sockets(url, token, secret))
         for path in ("/metrics", "/v1/status", "/v1/avatars", "/openapi.json", "/readyz"):
             said.append((await client.get(path)).text)
-        await client.delete(caller.location)
-        await caller.close()
 
     asyncio.run(main())
     text, lines = (stream.getvalue() for stream in logs)
