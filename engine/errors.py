@@ -10,7 +10,9 @@
     │   └── VideoFormatError   a frame of the wrong type, shape or size
     ├── AvatarError            an avatar folder or clip that cannot be used
     ├── BackendError           a backend that is absent or refused the model
-    │   └── PlanError          a compiled plan that cannot be trusted or kept
+    │   ├── PlanError          a compiled plan that cannot be trusted or kept
+    │   └── DeviceError        a call that a GPU or its driver refused
+    │       └── OutOfDeviceMemory  of which there was too little
     └── StreamError            a stream used against its state
         ├── NeedMoreAudio      audio asked for has not arrived yet
         └── StreamClosed       pushed to after close or flush
@@ -99,6 +101,14 @@ class BackendError(LipwireError):
 
 class PlanError(BackendError):
     """A compiled plan on disk that cannot be trusted, or cannot be kept there."""
+
+
+class DeviceError(BackendError):
+    """A call that a GPU or its driver refused."""
+
+
+class OutOfDeviceMemory(DeviceError):
+    """A GPU has less memory left than was asked for."""
 
 
 class StreamError(LipwireError):

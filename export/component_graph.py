@@ -64,6 +64,20 @@ class ComponentGraph:
     outputs: tuple[TensorSpec, ...]
     nodes: int
 
+    @property
+    def name(self) -> str:
+        """Of its files, without a suffix."""
+        return self.request.name
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Sessions a call that it is compiled for."""
+        return self.request.batches
+
+    def rows(self, batch: int) -> int:
+        """The length of the batch axis for so many sessions."""
+        return self.request.rows(batch)
+
 
 def write_graph(request: ExportRequest, folder: Path, report: Report = silent) -> ComponentGraph:
     """The network's graph, written into `folder` as `request.name` .onnx and .safetensors.

@@ -48,6 +48,7 @@ TORCH_DTYPES = {
     "f16": torch.float16,
     "bf16": torch.bfloat16,
     "i64": torch.int64,
+    "u8": torch.uint8,
 }
 
 

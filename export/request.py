@@ -17,7 +17,7 @@ from engine.spec import ModelSpec
 
 Component = Literal["unet", "decoder", "encoder", "audio"]
 Precision = Literal["f32", "f16", "bf16"]
-DType = Literal["f32", "f16", "bf16", "i64"]
+DType = Literal["f32", "f16", "bf16", "i64", "u8"]
 
 COMPONENTS: tuple[Component, ...] = get_args(Component)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -15,16 +15,42 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from engine.errors import BackendError
-from export.component_graph import ComponentGraph
 from export.request import BATCH_AXIS, DType, TensorSpec
 
 CompilerName = Literal["tensorrt", "tensorrt_rtx"]
 
-_DTYPES: dict[DType, str] = {"f32": "FLOAT", "f16": "HALF", "bf16": "BF16", "i64": "INT64"}
+_DTYPES: dict[DType, str] = {
+    "f32": "FLOAT",
+    "f16": "HALF",
+    "bf16": "BF16",
+    "i64": "INT64",
+    "u8": "UINT8",
+}
 _OPEN_AXIS = -1
+
+
+class Graph(Protocol):
+    """An ONNX file whose only open axis is the batch."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Sessions a call, one profile each."""
+
+    def rows(self, batch: int) -> int:
+        """The length of the batch axis for so many sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +98,14 @@ def load_compiler(name: CompilerName) -> Compiler:
         raise BackendError(f"cannot load {name}: {error}") from error
 
 
-def build_plan(compiler: Compiler, graph: ComponentGraph) -> Plan:
+def build_plan(compiler: Compiler, graph: Graph) -> Plan:
     """The plan of a graph, with a profile for each of the request's batches.
 
     Raises:
         BackendError: the compiler cannot read or build the graph, with the node that it names; or
             the graph has other inputs and outputs than it should.
     """
-    api, name = compiler.api, graph.request.name
+    api, name = compiler.api, graph.name
     log = build_log(api)
     builder = api.Builder(log)
     network = builder.create_network(_strongly_typed(api))
@@ -90,19 +116,17 @@ def build_plan(compiler: Compiler, graph: ComponentGraph) -> Plan:
     _check_tensors(api, network, graph)
     config = builder.create_builder_config()
     config.clear_flag(api.BuilderFlag.TF32)  # f32 means f32
-    for batch in graph.request.batches:
+    for batch in graph.batches:
         profile = builder.create_optimization_profile()
         for tensor in graph.inputs:
-            shape = tensor.at(graph.request.rows(batch))
+            shape = tensor.at(graph.rows(batch))
             profile.set_shape(tensor.name, shape, shape, shape)
         config.add_optimization_profile(profile)
     data = builder.build_serialized_network(network, config)
     if data is None:
         reasons = "; ".join(log.lines) or "it gave no reason"
         raise BackendError(f"{compiler.name} cannot build {name}: {reasons}")
-    return Plan(
-        memoryview(data).cast("B"), graph.request.batches, network.num_layers, tuple(log.lines)
-    )
+    return Plan(memoryview(data).cast("B"), graph.batches, network.num_layers, tuple(log.lines))
 
 
 def _strongly_typed(api: Any) -> int:
@@ -133,7 +157,7 @@ def build_log(api: Any) -> Any:
     return BuildLog()
 
 
-def _check_tensors(api: Any, network: Any, graph: ComponentGraph) -> None:
+def _check_tensors(api: Any, network: Any, graph: Graph) -> None:
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     outputs = [network.get_output(index) for index in range(network.num_outputs)]
     for kind, want, got in (
@@ -144,9 +168,7 @@ def _check_tensors(api: Any, network: Any, graph: ComponentGraph) -> None:
         if expected != found:
             odd = [pair for pair in zip(expected, found, strict=False) if pair[0] != pair[1]]
             first = odd[0] if odd else (f"{len(expected)} of them", f"{len(found)}")
-            raise BackendError(
-                f"{graph.request.name}: expected {kind} as {first[0]}, got {first[1]}"
-            )
+            raise BackendError(f"{graph.name}: expected {kind} as {first[0]}, got {first[1]}")
 
 
 Described = tuple[str, str, tuple[int, ...]]

@@ -1,0 +1,1 @@
+"""Runs compiled plans of a model's networks on a CUDA device: memory, bindings, captured hops."""

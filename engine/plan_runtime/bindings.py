@@ -1,0 +1,202 @@
+"""Which buffer every tensor of a hop's plans is bound to; the plans are held against it.
+
+Names and shapes are those of `export/networks.py` and `export/hop_graphs.py`. A hop runs
+
+    hop_start, audio_encoder, (unet, hop_step) for each step, codec_decoder, hop_finish
+
+and what one writes the next one reads, from the same buffer. Rows of a plan are sessions or, of the
+codec and the audio encoder, frames of sessions; both lie one after the other, so that "frames" of
+one plan and "sessions" of another can be one buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.errors import BackendError
+from engine.plan_runtime.mixing import noises_of
+from engine.plan_runtime.plan_engine import DType, PlanTensor
+from engine.spec import ModelSpec
+
+HOP_PLANS = ("hop_start", "audio_encoder", "unet", "hop_step", "codec_decoder", "hop_finish")
+ENCODE_PLANS = ("crop_start", "codec_encoder", "crop_finish")
+PLANS = (*HOP_PLANS, *ENCODE_PLANS)
+# Those of which a row is a frame.
+FRAME_PLANS = frozenset({"audio_encoder", "codec_decoder", "hop_finish", *ENCODE_PLANS})
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """What one ring carries of each frame.
+
+    Attributes:
+        name: as the U-Net's plan has it; it gives the new frames' as "new_" and that.
+        shape: of a frame's keys, and of its values (or means, and variances).
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+
+    def tensor(self, frames: int, *, new: bool) -> PlanTensor:
+        """[2, frames, ...], as the network reads them or gives the new ones."""
+        name = f"new_{self.name}" if new else self.name
+        return PlanTensor(name, self.dtype, (2, frames, *self.shape), not new)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of a frame's keys, or of its values."""
+        return PlanTensor(self.name, self.dtype, self.shape, True).row_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A tensor of a plan and the buffer it is bound to.
+
+    Attributes:
+        buffer: its name.
+        each_step: there is one such buffer for each step.
+    """
+
+    tensor: PlanTensor
+    buffer: str
+    each_step: bool = False
+
+
+def rings_of(unet: Sequence[PlanTensor]) -> tuple[Ring, ...]:
+    """The rings that a U-Net's plan gives new frames for, in its order."""
+    return tuple(
+        Ring(tensor.name.removeprefix("new_"), tensor.dtype, tensor.shape[2:])
+        for tensor in unet
+        if tensor.name.startswith("new_") and len(tensor.shape) > 2
+    )
+
+
+def bindings_of(
+    spec: ModelSpec, hop: int, precision: DType, rings: Sequence[Ring]
+) -> dict[str, tuple[Binding, ...]]:
+    """Every tensor of every plan of a hop, by plan.
+
+    Args:
+        precision: of the networks.
+        rings: from `rings_of`.
+    """
+    audio, side = spec.audio, spec.resolution
+    channels, size = spec.codec.latent_channels, spec.latent_size
+    warps = spec.unet.prediction_channels - channels
+    context, noises = spec.window_frames - hop, noises_of(spec)
+    mels = (audio.n_mels, audio.mel_frames)
+    tokens = (audio.tokens, audio.width)
+    latents, face = (channels, size, size), (hop, channels, size, size)
+
+    def reads(
+        name: str, dtype: DType, *shape: int, buffer: str = "", each: bool = False
+    ) -> Binding:
+        return Binding(PlanTensor(name, dtype, shape, True), buffer or name, each)
+
+    def writes(name: str, dtype: DType, *shape: int, buffer: str = "") -> Binding:
+        return Binding(PlanTensor(name, dtype, shape, False), buffer or name)
+
+    if context:
+        window = [reads("valid", "f32", context), reads("places", "i64", context)]
+        window += [_of_ring(ring, context, new=False) for ring in rings]
+    else:
+        window = [reads("present", "f32", hop)]
+    return {
+        "hop_start": (
+            reads("mel", "f32", hop, *mels),
+            reads("noise", "f32", noises, *latents),
+            reads("masked", "f32", *face),
+            reads("reference", "f32", *face),
+            writes("network_mel", precision, hop, *mels),
+            writes("latents", "f32", *face),
+            writes("sample", precision, 3 * channels + 1, hop, size, size),
+        ),
+        "audio_encoder": (
+            reads("mel", precision, *mels, buffer="network_mel"),
+            writes("tokens", precision, *tokens),
+        ),
+        "unet": (
+            reads("sample", precision, 3 * channels + 1, hop, size, size),
+            Binding(PlanTensor("timestep", "f32", (), True), "timestep", each_step=True),
+            reads("audio", precision, hop, *tokens, buffer="tokens"),
+            *window,
+            writes("out", precision, channels + warps, hop, size, size),
+            *(_of_ring(ring, hop, new=True) for ring in rings),
+        ),
+        "hop_step": (
+            reads("latents", "f32", *face),
+            reads("out", precision, channels + warps, hop, size, size),
+            reads("noise", "f32", noises, *latents),
+            reads("mix", "f32", 2 + noises, each=True),
+            writes("next", "f32", *face),
+            writes("noisy", precision, channels, hop, size, size),
+            writes("clean", precision, *face),
+            *([writes("warp", "f32", hop, warps, size, size)] if warps else []),
+        ),
+        "codec_decoder": (
+            reads("latents", precision, *latents, buffer="clean"),
+            writes("image", precision, 3, side, side),
+        ),
+        "hop_finish": (
+            reads("image", precision, 3, side, side),
+            writes("crops", "u8", side, side, 3),
+        ),
+        "crop_start": (
+            reads("crops", "u8", side, side, 3),
+            reads("grey", "f32", 1),
+            writes("image", precision, 3, side, side),
+        ),
+        "codec_encoder": (
+            reads("image", precision, 3, side, side),
+            writes("latents", precision, *latents),
+        ),
+        "crop_finish": (
+            reads("latents", precision, *latents),
+            writes("wide", "f32", *latents),
+        ),
+    }
+
+
+def _of_ring(ring: Ring, frames: int, *, new: bool) -> Binding:
+    tensor = ring.tensor(frames, new=new)
+    return Binding(tensor, tensor.name, each_step=True)
+
+
+def check_tensors(plan: str, wanted: Sequence[Binding], tensors: Sequence[PlanTensor]) -> None:
+    """Holds a plan's tensors against those it is to be bound by, in whatever order.
+
+    Raises:
+        BackendError: a name, type, shape or direction differs, with expected and found.
+    """
+    expected = {binding.tensor.name: binding.tensor for binding in wanted}
+    found = {tensor.name: tensor for tensor in tensors}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise BackendError(
+                f"plan of {plan}: expected {_words(expected.get(name))}, got "
+                f"{_words(found.get(name))}"
+            )
+
+
+def check_profiles(rows: Mapping[str, Sequence[int]], hop: int, buckets: Sequence[int]) -> None:
+    """Holds the profiles of plans against the buckets of sessions that are to run.
+
+    Args:
+        rows: of each profile, by plan.
+
+    Raises:
+        BackendError: a plan has other profiles.
+    """
+    for plan, found in rows.items():
+        wanted = [bucket * hop if plan in FRAME_PLANS else bucket for bucket in buckets]
+        if list(found) != wanted:
+            raise BackendError(f"plan of {plan}: expected profiles of {wanted} rows, got {found}")
+
+
+def _words(tensor: PlanTensor | None) -> str:
+    if tensor is None:
+        return "no such tensor"
+    side = "input" if tensor.is_input else "output"
+    return f"{side} {tensor.name} as {tensor.dtype} {list(tensor.shape)}"

@@ -1,0 +1,72 @@
+"""A TensorRT backend on a fake GPU.
+
+gpu = FakeGpu(model_dir, folder, buckets=(1, 2, 4))
+backend = gpu.backend()
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.backends.tensorrt_backend import TensorRtBackend
+from engine.plan_runtime.plan_engine import PlanEngine
+from engine.spec import ModelSpec
+from export.request import Precision
+from export.serving_plans import write_serving_graphs
+from export.tensorrt_builder import Graph
+from tests.fake_cuda import FakeCuda
+from tests.fake_tensorrt import FakeTensorRt
+
+
+class FakeGpu:
+    """A model's graphs, and a device to run them on; `fresh` gives another device."""
+
+    def __init__(
+        self,
+        model: Path,
+        folder: Path,
+        *,
+        buckets: tuple[int, ...] = (1, 2, 4),
+        precision: Precision = "f32",
+        hop_frames: int = 4,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model, self.buckets, self.precision = model, buckets, precision
+        self.spec = ModelSpec.read(model)
+        self.graphs: Mapping[str, Graph] = {
+            graph.name: graph
+            for graph in write_serving_graphs(
+                model, folder, hop_frames=hop_frames, batches=buckets, precision=precision
+            )
+        }
+        self.cuda = FakeCuda()
+        self.api = FakeTensorRt(self.cuda)
+
+    def fresh(self, **cuda: Any) -> FakeGpu:
+        """The same graphs on another device."""
+        other = object.__new__(FakeGpu)
+        other.__dict__.update(self.__dict__)
+        other.cuda = FakeCuda(**cuda)
+        other.api = FakeTensorRt(other.cuda)
+        return other
+
+    def plans(self, _hop_frames: int) -> dict[str, PlanEngine]:
+        """Every plan, loaded."""
+        return {
+            name: PlanEngine(self.api, self.cuda, self.api.plan_of(graph), name)
+            for name, graph in self.graphs.items()
+        }
+
+    def backend(self, **spec: Any) -> TensorRtBackend:
+        """A backend over the model, run in another way where fields are given."""
+        return TensorRtBackend(
+            dataclasses.replace(self.spec, **spec),
+            self.cuda,
+            self.plans,
+            name="tensorrt",
+            precision=self.precision,
+            buckets=self.buckets,
+        )
