@@ -163,7 +163,7 @@ async def measure(count: int, seed: int) -> Outcome:
     try:
         transport = httpx.ASGITransport(create_app(gateway), raise_app_exceptions=False)
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://t", timeout=60
+            transport=transport, base_url="http://localhost", timeout=60
         ) as client:
             return await fuzz(client, gateway, "mode=avatar&avatar=anna", count, seed)
     finally:

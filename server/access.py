@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.auth import EVERYTHING, TICKET_S, AuthError, Grant, Tokens
 from server.auth import Scope as TokenScope
 from server.config import Settings
-from server.origins import origin_allowed
+from server.origins import host_allowed, origin_allowed
+from server.page_headers import PageHeaders
 from server.tickets import Tickets
 from server.token_secret import read_or_make_secret
 
@@ -51,7 +52,11 @@ def open_tokens(settings: Settings, tickets: Tickets | None = None) -> Tokens | 
 
 
 def add_access(app: FastAPI, tokens: Tokens | None, allowed_origins: tuple[str, ...]) -> None:
-    """Puts the gate before an application, and lets pages of those origins read its answers."""
+    """Puts the gate before an application, and lets pages of those origins read its answers.
+
+    Args:
+        tokens: None: everybody who reaches this machine by its own name may do everything.
+    """
     app.add_middleware(Access, tokens=tokens, allowed_origins=allowed_origins)
     if allowed_origins:
         app.add_middleware(
@@ -61,6 +66,7 @@ def add_access(app: FastAPI, tokens: Tokens | None, allowed_origins: tuple[str, 
             allow_headers=["authorization", "content-type", "if-match"],
             expose_headers=["location", "link", "etag", "retry-after"],
         )
+    app.add_middleware(PageHeaders, shared=bool(allowed_origins))
 
 
 def add_ticket_route(app: FastAPI, tokens: Tokens | None) -> None:
@@ -112,11 +118,15 @@ class Access:
             raise AuthError(
                 403, "origin", "this page's origin may not use the server; see allowed_origins"
             )
-        if self._tokens is None:
-            return EVERYTHING
         needed = needed_scope(method, path)
         if needed is None:
             return Grant("", frozenset())
+        if self._tokens is None:
+            if not host_allowed(headers.get("host", ""), self._allowed_origins):
+                raise AuthError(
+                    403, "host", "this server is asked by localhost only; see allowed_origins"
+                )
+            return EVERYTHING
         if method in ("GET", "HEAD") and (match := _POSTER.fullmatch(path)):
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
             if self._tokens.is_poster_key(match[1], query.get("key", [""])[0]):

@@ -50,6 +50,7 @@ from server.wire import SUBPROTOCOL
 logger = logging.getLogger(__name__)
 
 SDP = "application/sdp"
+OFFER_BODY_S = 10.0  # for an offer to come in
 COUNT_INTERVAL_S = 5.0
 FULL_SHARE = 0.9  # of one core: a gateway beyond it falls behind
 DRAINING_RETRY_S = "10"  # when another process should have taken over
@@ -443,7 +444,7 @@ async def _read_offer(request: Request, limit: int) -> str:
     """The request's body as text.
 
     Raises:
-        BadRequest: another content type, too large, empty, or no text.
+        BadRequest: another content type, too large, too slow, empty, or no text.
     """
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if content_type != SDP:
@@ -455,10 +456,16 @@ async def _read_offer(request: Request, limit: int) -> str:
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
+    try:
+        async with asyncio.timeout(OFFER_BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError:
+        raise BadRequest(
+            408, "offer_timeout", f"expected the whole offer within {OFFER_BODY_S:.0f} s"
+        ) from None
     if not body:
         raise BadRequest(400, "empty", "expected an SDP offer in the body, got nothing")
     try:

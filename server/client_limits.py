@@ -6,7 +6,7 @@ import ipaddress
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from engine.errors import LipwireError
 
@@ -48,6 +48,21 @@ def client_of(address: str | None) -> str | None:
             return str(ipaddress.ip_network((int(parsed), IPV6_CLIENT_BITS), strict=False))
         parsed = parsed.ipv4_mapped
     return None if parsed.is_loopback else str(parsed)
+
+
+def is_among(address: str, networks: Collection[str]) -> bool:
+    """Whether an address is one of these, or in one of these networks; "*" is everybody."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address in networks or "*" in networks
+    for network in networks:
+        try:
+            if network == "*" or parsed in ipaddress.ip_network(network, strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
 
 
 class ClientLimits:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from engine.errors import ConfigError
+from server.client_limits import is_among
 from server.config import Settings
-from server.websocket_protocol import BoundedWebSocket
+from server.connection_limits import MAX_HEADER_BYTES, BoundedHttp, Connections, CountedWebSocket
 from server.wire import MAX_PACKET_BYTES
 
 KEEP_ALIVE_S = 5
@@ -40,10 +42,16 @@ def http_server(app: ASGIApp, settings: Settings, uds: Path | None = None) -> uv
         ConfigError: certificate or key cannot be used.
     """
     secure = uds is None and settings.tls_cert is not None
+    held = None
+    if uds is None:
+        held = Connections(lambda address: is_among(address, settings.trusted_proxies))
     config = uvicorn.Config(
         app,
         uds=None if uds is None else str(uds),
-        ws=BoundedWebSocket,
+        # uvicorn calls what it takes for classes.
+        http=partial(BoundedHttp, held=held),  # type: ignore[arg-type]
+        ws=partial(CountedWebSocket, held=held),  # type: ignore[arg-type]
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws_max_size=MAX_PACKET_BYTES,  # longer messages close with 1009
         ws_per_message_deflate=False,  # media is compressed; zlib holds 24 MB per 200 connections
         ssl_certfile=settings.tls_cert if secure else None,

@@ -21,6 +21,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def host_allowed(host: str, allowed: Collection[str]) -> bool:
+    """Whether a server without tokens answers under this name, given as in `Host`.
+
+    A name that a stranger pointed at this machine (DNS rebinding) would make its page this
+    server's own, and let it read what it likes.
+
+    Args:
+        allowed: origins that may ask: names that a proxy has.
+    """
+    if any(urlsplit(origin).netloc == host for origin in allowed):
+        return True
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
+
+
 def origin_allowed(
     origin: str | None, host: str, allowed: Collection[str], *, tokens: bool
 ) -> bool:

@@ -138,5 +138,39 @@ def test_without_tokens_everybody_may_do_everything() -> None:
     http = client(None, "localhost:8080")
     assert http.delete("/v1/avatars/ada").status_code == 200
     assert http.post("/v1/tickets").json() == {"ticket": "", "expires_in": 30}
-    with http.websocket_connect("/v1/stream") as socket:
+    with http.websocket_connect("ws://localhost:8080/v1/stream") as socket:
         assert socket.receive_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8080", 200),
+        ("127.0.0.1:8080", 200),
+        ("[::1]:8080", 200),
+        ("app.example", 200),  # of an origin that is listed
+        ("evil.example:8080", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("[::1", 403),
+    ],
+)
+def test_without_tokens_the_server_answers_under_this_machines_own_name_only(
+    host: str, status: int
+) -> None:
+    http = client(None, "localhost:8080")
+    for method, path in [("GET", "/v1/avatars"), ("GET", "/v1/status"), ("GET", "/metrics")]:
+        answer = http.request(method, path, headers={"host": host})
+        assert answer.status_code == status, (host, path)
+    assert http.get("/healthz", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/status", "/metrics", "/nothing"])
+def test_every_answer_tells_browsers_what_they_may_do_with_it(path: str) -> None:
+    headers = client().get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["cross-origin-resource-policy"] == "cross-origin"  # an origin is listed
+    assert headers["referrer-policy"] == "no-referrer"

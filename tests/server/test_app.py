@@ -45,7 +45,9 @@ def run(avatars: Path) -> Iterator[Callable[[Scenario], None]]:
             await gateway.start()
             try:
                 transport = httpx.ASGITransport(create_app(gateway), raise_app_exceptions=False)
-                async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+                async with httpx.AsyncClient(
+                    transport=transport, base_url="http://localhost"
+                ) as client:
                     await scenario(client, gateway)
             finally:
                 await gateway.stop()
@@ -178,7 +180,7 @@ def test_one_client_cannot_take_all_places_and_is_told_when_to_ask_again(avatars
             clients = [
                 httpx.AsyncClient(
                     transport=httpx.ASGITransport(create_app(gateway), client=(address, 1)),
-                    base_url="http://t",
+                    base_url="http://localhost",
                 )
                 for address in ("192.0.2.1", "192.0.2.2")
             ]
@@ -210,7 +212,9 @@ def test_a_calibrated_server_says_how_many_calls_it_holds_and_why(avatars: Path)
         await gateway.start()
         try:
             transport = httpx.ASGITransport(create_app(gateway))
-            async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost"
+            ) as client:
                 sessions = (await client.get("/v1/status")).json()["sessions"]
         finally:
             await gateway.stop()

@@ -75,7 +75,7 @@ def run(tmp_path: Path, scenario: Scenario, limits: UploadLimits = LIMITS) -> No
             return JSONResponse({"error": body}, getattr(error, "status", 404))
 
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             try:
                 await scenario(client, uploads)
             finally:

@@ -55,7 +55,7 @@ def live_call(
 ) -> AbstractAsyncContextManager[RecordedCall]:
     camera = camera or Camera(lambda _: grey())
     return recorded_call(
-        "http://t", mode="live", sound=Microphone(sound), camera=camera, http=client
+        "http://localhost", mode="live", sound=Microphone(sound), camera=camera, http=client
     )
 
 
@@ -68,7 +68,9 @@ def run(scenario: Scenario, core: str | None = None, **settings: Any) -> None:
         await gateway.start()
         try:
             transport = httpx.ASGITransport(create_app(gateway))
-            async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost"
+            ) as client:
                 await scenario(client, gateway)
         finally:
             await gateway.stop()
@@ -124,7 +126,7 @@ def test_the_control_channel_answers(tmp_path: Path) -> None:
 
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
         async with recorded_call(
-            "http://t", avatar="ada", sound=Microphone(speech(20)), http=client
+            "http://localhost", avatar="ada", sound=Microphone(speech(20)), http=client
         ) as caller:
             await caller.until(lambda got: bool(got.of_type(ReadyMessage)))
             ready = caller.received.of_type(ReadyMessage)[0]
@@ -153,7 +155,7 @@ def test_an_avatar_is_shown_to_who_says_nothing(tmp_path: Path) -> None:
     make_avatar(tmp_path)
 
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
-        async with recorded_call("http://t", avatar="ada", http=client) as caller:
+        async with recorded_call("http://localhost", avatar="ada", http=client) as caller:
             await caller.until(lambda got: len(got.video) > 25 and len(got.sound) > 50)
             assert {(width, height) for *_, width, height in caller.received.video} == {(64, 48)}
             await client.delete(caller.call.location)
@@ -249,7 +251,7 @@ def test_a_tiny_model_moves_an_avatars_mouth(tiny_onnx_model: Path, tmp_path: Pa
 
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
         async with recorded_call(
-            "http://t", avatar="ada", sound=Microphone(speech(40)), http=client
+            "http://localhost", avatar="ada", sound=Microphone(speech(40)), http=client
         ) as caller:
             await caller.until(
                 lambda got: any(stats.synced > 0.5 for stats in got.of_type(Stats)), 30

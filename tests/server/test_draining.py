@@ -39,7 +39,9 @@ def run(tmp_path: Path) -> Callable[[Scenario], None]:
             await gateway.start()
             try:
                 transport = httpx.ASGITransport(create_app(gateway))
-                async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+                async with httpx.AsyncClient(
+                    transport=transport, base_url="http://localhost"
+                ) as client:
                     await scenario(client, gateway)
             finally:
                 await gateway.stop()
@@ -90,7 +92,9 @@ def test_draining_gives_up_on_calls_that_do_not_end(run: Callable[[Scenario], No
 def test_a_call_is_told_and_goes_on_until_it_ends_itself(run: Callable[[Scenario], None]) -> None:
     async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
         microphone = Microphone(np.zeros(48_000, np.int16))
-        async with recorded_call("http://t", avatar="ada", sound=microphone, http=client) as caller:
+        async with recorded_call(
+            "http://localhost", avatar="ada", sound=microphone, http=client
+        ) as caller:
             await caller.until(lambda got: bool(got.messages) and len(got.video) > 3)
             draining = asyncio.create_task(gateway.sessions.drain(60))
             await caller.until(lambda got: bool(got.of_type(DrainingMessage)))

@@ -145,7 +145,7 @@ async def _relayed_call(avatars: Path, address: str, port: int, good: bool) -> f
     await gateway.start()
     transport = httpx.ASGITransport(create_app(gateway))
     try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             told = (await client.get("/v1/ice-servers")).json()["ice_servers"]
             relay_only = RTCConfiguration(
                 iceServers=[RTCIceServer(**server) for server in told],
@@ -154,7 +154,7 @@ async def _relayed_call(avatars: Path, address: str, port: int, good: bool) -> f
             began = time.monotonic()
             try:
                 async with recorded_call(
-                    "http://t", avatar="ada", http=client, configuration=relay_only
+                    "http://localhost", avatar="ada", http=client, configuration=relay_only
                 ) as caller:
                     lines = caller.call.connection.rtc.localDescription.sdp.splitlines()
                     candidates = [line for line in lines if line.startswith("a=candidate")]

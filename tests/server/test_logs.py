@@ -80,11 +80,11 @@ def test_a_whole_call_leaves_no_token_password_or_description_in_the_log(
         headers = {"authorization": f"Bearer {token}"}
         try:
             async with httpx.AsyncClient(transport=transport, headers=headers) as client:
-                told = (await client.get("http://t/v1/ice-servers")).json()["ice_servers"]
-                ticket = (await client.post("http://t/v1/tickets")).json()["ticket"]
-                async with recorded_call("http://t", avatar="ada", http=client) as caller:
+                told = (await client.get("http://localhost/v1/ice-servers")).json()["ice_servers"]
+                ticket = (await client.post("http://localhost/v1/tickets")).json()["ticket"]
+                async with recorded_call("http://localhost", avatar="ada", http=client) as caller:
                     await caller.until(lambda received: len(received.video) > 3)
-                    bad = "http://t/v1/sessions?mode=avatar&avatar=ada"
+                    bad = "http://localhost/v1/sessions?mode=avatar&avatar=ada"
                     await client.post(bad, content="v=0 bad")
             rtc = caller.call.connection.rtc
             described = rtc.localDescription.sdp + rtc.remoteDescription.sdp

@@ -43,9 +43,13 @@ def run(tmp_path: Path) -> Callable[..., None]:
             try:
                 transport = httpx.ASGITransport(create_app(gateway))
                 async with (
-                    httpx.AsyncClient(transport=transport, base_url="http://t") as client,
+                    httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
                     recorded_call(
-                        "http://t", avatar="ada", sound=_microphone(), http=client, resume=resume
+                        "http://localhost",
+                        avatar="ada",
+                        sound=_microphone(),
+                        http=client,
+                        resume=resume,
                     ) as caller,
                 ):
                     await caller.until(lambda got: bool(got.messages) and len(got.video) > 3)
