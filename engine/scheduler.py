@@ -32,11 +32,13 @@ class StreamOutput:
     Attributes:
         frames: finished, in order and without holes.
         error: what ended the stream; it is no longer scheduled.
+        batch: hops of all streams that the network was run for.
     """
 
     stream: Stream
     frames: list[RenderedFrame]
     error: Exception | None = None
+    batch: int = 0
 
 
 class Scheduler:
@@ -91,7 +93,7 @@ class Scheduler:
         for stream in self._streams:
             frames, error = stream.collect(), errors.get(id(stream))
             if frames or error is not None:
-                outputs.append(StreamOutput(stream, frames, error))
+                outputs.append(StreamOutput(stream, frames, error, len(asking)))
         self._streams = [stream for stream in self._streams if id(stream) not in errors]
         return outputs
 

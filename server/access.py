@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request, Response
@@ -51,13 +52,19 @@ def open_tokens(settings: Settings, tickets: Tickets | None = None) -> Tokens | 
     return Tokens(read_or_make_secret(settings.secret_path), tickets=tickets)
 
 
-def add_access(app: FastAPI, tokens: Tokens | None, allowed_origins: tuple[str, ...]) -> None:
+def add_access(
+    app: FastAPI,
+    tokens: Tokens | None,
+    allowed_origins: tuple[str, ...],
+    on_denied: Callable[[str], None] = lambda code: None,
+) -> None:
     """Puts the gate before an application, and lets pages of those origins read its answers.
 
     Args:
         tokens: None: everybody who reaches this machine by its own name may do everything.
+        on_denied: told the code of each request that may not pass.
     """
-    app.add_middleware(Access, tokens=tokens, allowed_origins=allowed_origins)
+    app.add_middleware(Access, tokens=tokens, allowed_origins=allowed_origins, on_denied=on_denied)
     if allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -86,20 +93,27 @@ class Access:
     Args:
         tokens: None: everybody may do everything.
         allowed_origins: of pages elsewhere.
+        on_denied: told the code of each request that may not pass.
     """
 
     def __init__(
-        self, app: ASGIApp, tokens: Tokens | None, allowed_origins: tuple[str, ...] = ()
+        self,
+        app: ASGIApp,
+        tokens: Tokens | None,
+        allowed_origins: tuple[str, ...] = (),
+        on_denied: Callable[[str], None] = lambda code: None,
     ) -> None:
         self._app = app
         self._tokens = tokens
         self._allowed_origins = allowed_origins
+        self._on_denied = on_denied
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             try:
                 grant = await self._judge(scope)
             except AuthError as error:
+                self._on_denied(error.code)
                 await _refuse(scope, receive, send, error)
                 return
             scope.setdefault("state", {})["grant"] = grant

@@ -46,7 +46,7 @@ from aiortc.codecs.base import Encoder
 from aiortc.codecs.h264 import H264Encoder
 from aiortc.codecs.vpx import Vp8Encoder
 from aiortc.jitterbuffer import JitterFrame
-from aiortc.mediastreams import VIDEO_TIME_BASE, convert_timebase
+from aiortc.mediastreams import VIDEO_TIME_BASE, MediaStreamTrack, convert_timebase
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtp import RtcpSrPacket, RtpPacket
 from av import AudioFrame, VideoFrame
@@ -163,6 +163,12 @@ class BoundedRemoteTrack(rtcrtpreceiver.RemoteStreamTrack):
         self._queue = NewestQueue(TRACK_BOUND[kind])
 
 
+def dropped_frames(track: MediaStreamTrack | None) -> int:
+    """Decoded frames of a remote track that gave way because the session did not keep up."""
+    queue = getattr(track, "_queue", None)
+    return queue.dropped if isinstance(queue, NewestQueue) else 0
+
+
 def decoder_worker(
     loop: asyncio.AbstractEventLoop,
     input_q: queue.Queue[tuple[RTCRtpCodecParameters, JitterFrame] | None],
@@ -211,10 +217,15 @@ def _hand_over(loop: asyncio.AbstractEventLoop, target: asyncio.Queue[Any], item
 
 
 class BitrateLadder:
-    """The bitrate that an encoder is open with: steps of 25 %, raised at most every 2 s."""
+    """The bitrate that an encoder is open with: steps of 25 %, raised at most every 2 s.
+
+    Attributes:
+        openings: how often the encoder was opened, each time with a key frame.
+    """
 
     def __init__(self) -> None:
         self.current = 0
+        self.openings = 0
         self._wanted: int | None = None
         self._changed_at = -math.inf
 
@@ -263,20 +274,21 @@ class TunedVp8Encoder(Vp8Encoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ladder = BitrateLadder()
+        self.ladder = BitrateLadder()
 
     def encode(
         self, frame: av.frame.Frame, force_keyframe: bool = False
     ) -> tuple[list[bytes], int]:
         assert isinstance(frame, VideoFrame)
         frame = _prepared(frame, force_keyframe)
-        bitrate = self._ladder.choose(frame.width * frame.height, time.monotonic())
+        bitrate = self.ladder.choose(frame.width * frame.height, time.monotonic())
         size = (frame.width, frame.height)
         if (
             self.codec is None
             or (self.codec.width, self.codec.height) != size
             or self.codec.bit_rate != bitrate
         ):
+            self.ladder.openings += 1
             self.codec = _open_codec(
                 "libvpx",
                 frame,
@@ -304,11 +316,11 @@ class TunedVp8Encoder(Vp8Encoder):
 
     @property
     def target_bitrate(self) -> int:
-        return self._ladder.current
+        return self.ladder.current
 
     @target_bitrate.setter
     def target_bitrate(self, bitrate: int) -> None:
-        self._ladder.want(bitrate)
+        self.ladder.want(bitrate)
 
 
 class TunedH264Encoder(H264Encoder):
@@ -316,17 +328,18 @@ class TunedH264Encoder(H264Encoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ladder = BitrateLadder()
+        self.ladder = BitrateLadder()
 
     def _encode_frame(self, frame: VideoFrame, force_keyframe: bool) -> Iterator[bytes]:
         frame = _prepared(frame, force_keyframe)
-        bitrate = self._ladder.choose(frame.width * frame.height, time.monotonic())
+        bitrate = self.ladder.choose(frame.width * frame.height, time.monotonic())
         size = (frame.width, frame.height)
         if (
             self.codec is None
             or (self.codec.width, self.codec.height) != size
             or self.codec.bit_rate != bitrate
         ):
+            self.ladder.openings += 1
             self.codec = _open_codec(
                 "libx264",
                 frame,
@@ -339,11 +352,19 @@ class TunedH264Encoder(H264Encoder):
 
     @property
     def target_bitrate(self) -> int:
-        return self._ladder.current
+        return self.ladder.current
 
     @target_bitrate.setter
     def target_bitrate(self, bitrate: int) -> None:
-        self._ladder.want(bitrate)
+        self.ladder.want(bitrate)
+
+
+def encoder_openings(sender: rtcrtpsender.RTCRtpSender) -> int:
+    """How often a sender's encoder was opened; 0 of one that does not count."""
+    encoder = vars(sender).get("_RTCRtpSender__encoder")
+    if isinstance(encoder, TunedVp8Encoder | TunedH264Encoder):
+        return encoder.ladder.openings
+    return 0
 
 
 def tuned_encoder(codec: RTCRtpCodecParameters) -> Encoder:

@@ -12,28 +12,26 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI, Header, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from engine.errors import AvatarError, LipwireError
+from engine.errors import LipwireError
 from server import aiortc_overrides, openapi
 from server.access import add_access, add_ticket_route, open_tokens
-from server.admission import ServerFull
 from server.auth import Grant, Tokens
 from server.avatar_routes import add_upload_routes
-from server.avatar_uploads import AvatarUploads, UploadRefused, limits_for
+from server.avatar_uploads import AvatarUploads, limits_for
 from server.avatars import AvatarInfo, AvatarLibrary
 from server.backend_metrics import BackendCollector
-from server.client_limits import ClientLimited, client_of
+from server.client_limits import client_of
 from server.config import CLIENT_WEB, Settings
 from server.engine_host import EngineHost
 from server.engine_messages import Mode
+from server.engine_metrics import EngineCollector
 from server.engine_settings import engine_settings
 from server.gateway_calibration import CallCost, measure_call_ms
 from server.ice import ice_links, ice_servers_for
@@ -41,8 +39,9 @@ from server.loop_lag import watch_loop
 from server.metrics import Metrics
 from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces, Places
 from server.quoting import quoted
-from server.sessions import Draining, EngineNotReady, Sessions, SessionUnknown
-from server.signaling import OfferRefused
+from server.refusals import INTERNAL, BadRequest, Refusal, refusal_of
+from server.release import server_version
+from server.sessions import Sessions
 from server.tickets import Tickets
 from server.websocket_api import serve_media
 from server.wire import SUBPROTOCOL
@@ -53,21 +52,6 @@ SDP = "application/sdp"
 OFFER_BODY_S = 10.0  # for an offer to come in
 COUNT_INTERVAL_S = 5.0
 FULL_SHARE = 0.9  # of one core: a gateway beyond it falls behind
-DRAINING_RETRY_S = "10"  # when another process should have taken over
-
-
-class BadRequest(LipwireError):
-    """A request that cannot be understood.
-
-    Attributes:
-        status: of the answer.
-        code: short name for programs.
-    """
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 class Gateway:
@@ -113,9 +97,7 @@ class Gateway:
             self.library,
             limits_for(settings.max_upload_mb << 20, settings.max_width, settings.max_height),
         )
-        self.metrics.watch_engine(
-            lambda: self.host.restarts, lambda: self.host.busy, lambda: self.host.rss_bytes
-        )
+        self.metrics.registry.register(EngineCollector(self.host))
         self.metrics.registry.register(BackendCollector(lambda: self.host.ready))
         self.metrics.sessions_limit.set_function(lambda: self.places.limit)
 
@@ -133,7 +115,7 @@ class Gateway:
             call_ms = await asyncio.to_thread(measure_call_ms, clip)
             self.places.set_capacity(ready, call_ms)
             self._counting = asyncio.create_task(self._count_cost(), name="cost-counter")
-        lag = watch_loop(self.metrics.loop_lag_ms.observe)
+        lag = watch_loop(self.metrics.loop_lag.observe)
         self._watching = asyncio.create_task(lag, name="loop-lag")
         gc.freeze()  # what is loaded by now stays: collections in mid-call look at calls only
 
@@ -168,6 +150,12 @@ class Gateway:
             self._posters[name] = await asyncio.to_thread(self.library.poster, name)
         return self._posters[name]
 
+    def refuse(self, error: LipwireError) -> Refusal:
+        """What is told to a call that is not let in, counted."""
+        refusal = refusal_of(error) or INTERNAL
+        self.metrics.refused.labels(refusal.code).inc()
+        return refusal
+
     def forget_poster(self, name: str) -> None:
         """Another avatar of that name may come."""
         self._posters.pop(name, None)
@@ -176,7 +164,7 @@ class Gateway:
 def create_app(gateway: Gateway) -> FastAPI:
     """The application over a gateway, which the caller starts and stops."""
     # The interactive documentation loads its scripts from elsewhere: the page is not served.
-    app = FastAPI(title="Lipwire", version=_version(), docs_url=None, redoc_url=None)
+    app = FastAPI(title="Lipwire", version=server_version(), docs_url=None, redoc_url=None)
     _add_error_handlers(app)
     _add_session_routes(app, gateway)
     _add_media_route(app, gateway)
@@ -186,7 +174,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         max_bytes = gateway.settings.max_upload_mb << 20
         add_upload_routes(app, gateway.uploads, max_bytes, gateway.forget_poster)
     add_ticket_route(app, gateway.tokens)
-    add_access(app, gateway.tokens, gateway.settings.allowed_origins)
+    add_access(app, gateway.tokens, gateway.settings.allowed_origins, gateway.metrics.deny)
     if CLIENT_WEB.is_dir():
         app.mount("/", StaticFiles(directory=CLIENT_WEB, html=True), name="page")
     return app
@@ -211,8 +199,8 @@ def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
             name = avatar if chosen == "avatar" else None
             client = client_of(request.client.host if request.client else None)
             session, answer = await gateway.sessions.begin(offer, chosen, name, client)
-        except (BadRequest, OfferRefused, ServerFull, ClientLimited) as error:
-            gateway.metrics.refused.labels(getattr(error, "code", "server_full")).inc()
+        except LipwireError as error:
+            gateway.refuse(error)
             raise
         headers = {"Location": f"/v1/sessions/{session}", "Cache-Control": "no-store"}
         response = Response(answer, 201, headers, media_type=SDP)
@@ -241,8 +229,8 @@ def _add_session_routes(app: FastAPI, gateway: Gateway) -> None:
         try:
             offer = await _read_offer(request, gateway.settings.max_body_bytes)
             answer = await gateway.sessions.resume(session, resume_token, offer)
-        except (BadRequest, OfferRefused) as error:
-            gateway.metrics.refused.labels(error.code).inc()
+        except LipwireError as error:
+            gateway.refuse(error)
             raise
         headers = {"Location": f"/v1/sessions/{session}", "Cache-Control": "no-store"}
         return Response(answer, 201, headers, media_type=SDP)
@@ -259,20 +247,22 @@ def _add_media_route(app: FastAPI, gateway: Gateway) -> None:
     async def media(socket: WebSocket, mode: str = "avatar", avatar: str | None = None) -> None:
         """A call over a WebSocket, see docs/protocol.md."""
 
-        def refusal(error: LipwireError) -> Response:
-            if isinstance(error, BadRequest | ServerFull | ClientLimited):
-                gateway.metrics.refused.labels(getattr(error, "code", "server_full")).inc()
-            return _refusal(error) or _error(500, "internal", "the log says what went wrong")
-
         try:
             _check_subprotocol(socket)
             chosen = _mode(mode, avatar)
         except BadRequest as error:
-            await socket.send_denial_response(refusal(error))
+            await socket.send_denial_response(gateway.refuse(error).answer())
             return
         name = avatar if chosen == "avatar" else None
         timeout_s = gateway.settings.offer_timeout_s
-        await serve_media(gateway.sessions, socket, chosen, name, timeout_s, refusal)
+        await serve_media(
+            gateway.sessions,
+            socket,
+            chosen,
+            name,
+            timeout_s,
+            lambda error: gateway.refuse(error).answer(),
+        )
 
 
 def _check_subprotocol(socket: WebSocket) -> None:
@@ -330,7 +320,7 @@ def _add_status_routes(app: FastAPI, gateway: Gateway) -> None:
                 {"up": state.up, "active": state.sessions, "restarts": state.restarts}
                 for state in places.gateways
             ]
-        return {"version": _version(), "engine": engine, "sessions": sessions}
+        return {"version": server_version(), "engine": engine, "sessions": sessions}
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -355,12 +345,12 @@ def _add_status_routes(app: FastAPI, gateway: Gateway) -> None:
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(LipwireError)
     async def on_lipwire_error(request: Request, error: LipwireError) -> Response:
-        answer = _refusal(error)
-        if answer is not None:
-            return answer
-        route = getattr(request.scope.get("route"), "path", "")  # the path itself may be a secret
-        logger.error("http: %s: %s: %s", route, type(error).__name__, error)
-        return _error(500, "internal", "something went wrong here; the log says what")
+        refusal = refusal_of(error)
+        if refusal is None:
+            route = getattr(request.scope.get("route"), "path", "")  # the path may be a secret
+            logger.error("http: %s: %s: %s", route, type(error).__name__, error)
+            refusal = INTERNAL
+        return refusal.answer()
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
@@ -368,7 +358,7 @@ def _add_error_handlers(app: FastAPI) -> None:
             f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
             for item in error.errors()
         )
-        return _error(422, "bad_request", f"expected a usable request, got {problems}")
+        return Refusal(422, "bad_request", f"expected a usable request, got {problems}").answer()
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
@@ -378,39 +368,11 @@ def _add_error_handlers(app: FastAPI) -> None:
         }
         message = sentences.get(error.status_code, str(error.detail))
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-        return _error(error.status_code, code, message, dict(error.headers or {}))
+        return Refusal(error.status_code, code, message, error.headers or {}).answer()
 
     @app.exception_handler(Exception)
     async def on_any_error(request: Request, error: Exception) -> Response:
-        return _error(500, "internal", "something went wrong here; the log says what")
-
-
-def _refusal(error: LipwireError) -> JSONResponse | None:
-    """The answer to a call that is not let in; None to what is no refusal."""
-    match error:
-        case BadRequest() | OfferRefused() | UploadRefused():
-            return _error(error.status, error.code, str(error))
-        case ServerFull():
-            retry = {"Retry-After": str(error.retry_after_s)}
-            return _error(503, "server_full", str(error), retry)
-        case ClientLimited():
-            retry = {"Retry-After": str(error.retry_after_s)}
-            return _error(429, error.code, str(error), retry)
-        case Draining():
-            return _error(503, "draining", str(error), {"Retry-After": DRAINING_RETRY_S})
-        case EngineNotReady():
-            return _error(503, "engine_not_ready", str(error), {"Retry-After": "3"})
-        case AvatarError():
-            return _error(404, "unknown_avatar", str(error))
-        case SessionUnknown():
-            return _error(404, "unknown_session", str(error))
-    return None
-
-
-def _error(
-    status: int, code: str, message: str, headers: dict[str, str] | None = None
-) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+        return INTERNAL.answer()
 
 
 def _mode(mode: str, avatar: str | None) -> Mode:
@@ -484,10 +446,3 @@ def _describe(info: AvatarInfo, tokens: Tokens | None) -> dict[str, Any]:
         "licence": info.licence,
         "poster": f"/v1/avatars/{info.name}/poster.jpg{key}",
     }
-
-
-def _version() -> str:
-    try:
-        return version("lipwire")
-    except PackageNotFoundError:
-        return "0+source"

@@ -28,6 +28,7 @@ class SessionFrames:
         closed_frames: frames without their generated mouth since then, by reason.
         error: what ended the session's stream; it is closed.
         next_hop_frames: length of its hops from the next one on; None: as before.
+        batch: hops that the network computed in the step, of all sessions.
     """
 
     session: str
@@ -36,6 +37,7 @@ class SessionFrames:
     closed_frames: Mapping[ClosedReason, int] = field(default_factory=dict)
     error: Exception | None = None
     next_hop_frames: int | None = None
+    batch: int = 0
 
 
 class EngineCore(Protocol):

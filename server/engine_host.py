@@ -21,6 +21,7 @@ from typing import Literal
 from engine.errors import LipwireError
 from server.crash_record import CrashRecord
 from server.engine_messages import (
+    EngineCounts,
     EngineFailed,
     EngineReady,
     EngineSettings,
@@ -63,6 +64,7 @@ class EngineHost:
         restarts: how often the process was replaced.
         busy: share of the engine's time spent computing, at the last sign of life.
         rss_bytes: its largest resident memory.
+        counts: what it has done, at the last sign of life; None before the first.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -72,6 +74,7 @@ class EngineHost:
         self.restarts = 0
         self.busy = 0.0
         self.rss_bytes = 0
+        self.counts: EngineCounts | None = None
         self._process: BaseProcess | None = None
         self._link: Link | None = None
         self._streams: dict[str, EngineStream] = {}
@@ -263,6 +266,7 @@ class EngineHost:
             case Pong():
                 self._pong_at = time.monotonic()
                 self.busy, self.rss_bytes = message.busy, message.rss_bytes
+                self.counts = message.counts
             case SessionOpened():
                 logger.info("session=%s engine: stream open", message.session[:8])
             case HopReady() | SlotTaken() | SessionFailed():

@@ -233,6 +233,21 @@ class HopReady:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineCounts:
+    """What an engine process has done since it began.
+
+    Attributes:
+        busy_s: time spent computing.
+        cpu_s: processor time, of all its threads.
+        batches: calls of the network, by how many hops they held.
+    """
+
+    busy_s: float = 0.0
+    cpu_s: float = 0.0
+    batches: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Pong:
     """A sign of life.
 
@@ -245,6 +260,7 @@ class Pong:
     busy: float
     rss_bytes: int
     sessions: tuple[str, ...] = field(default=())
+    counts: EngineCounts = field(default_factory=EngineCounts)
 
 
 ToEngine = (

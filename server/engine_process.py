@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
@@ -26,6 +27,7 @@ from server.engine_connections import EngineConnections, OwnerGone
 from server.engine_core import EngineCore, SessionFrames
 from server.engine_messages import (
     CloseSession,
+    EngineCounts,
     EngineFailed,
     EngineSettings,
     FrameReady,
@@ -110,6 +112,7 @@ class EngineLoop:
         self._sessions: dict[str, _Session] = {}
         self._running = True
         self._busy_s = 0.0
+        self._batches: Counter[int] = Counter()
         self._began = time.monotonic()
         self._told_busy: dict[Connection, tuple[float, float]] = {}
 
@@ -140,6 +143,8 @@ class EngineLoop:
         if not results:
             return False
         self._busy_s += elapsed
+        if results[0].batch:
+            self._batches[results[0].batch] += 1
         for result in results:
             if result.session not in self._sessions:
                 continue
@@ -269,4 +274,5 @@ class EngineLoop:
         self._told_busy[gateway] = (self._busy_s, now)
         unit = 1 if sys.platform == "darwin" else 1024
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        return Pong(stamp, busy, rss, tuple(self._sessions))
+        counts = EngineCounts(self._busy_s, time.process_time(), dict(self._batches))
+        return Pong(stamp, busy, rss, tuple(self._sessions), counts)

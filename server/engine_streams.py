@@ -175,6 +175,7 @@ class StreamsCore:
                     closed_frames=state.closed_frames - session.closed_frames,
                     error=output.error,
                     next_hop_frames=output.stream.hop_frames,
+                    batch=output.batch,
                 )
             )
             session.late_hops, session.closed_frames = state.late_hops, state.closed_frames.copy()

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import h11
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from server.gateway_http import OWN_METRICS, fetch, gateway_socket
-from server.gateway_messages import GatewayState, ServerState
+from server.gateway_messages import ServerState
 
 LABEL = "gateway"
 ANSWER_TIMEOUT_S = 1.0
-# The same for all: one engine, one admission.
-SERVER_WIDE = ("lipwire_engine_", "lipwire_sessions_limit")
+# The same for all: one release, one engine, one admission.
+SERVER_WIDE = ("lipwire_build_info", "lipwire_engine_", "lipwire_sessions_limit")
+BY_SUPERVISOR = (
+    "lipwire_engine_restarts"  # a gateway that was replaced itself has not seen them all
+)
 
 
-def merge(texts: Mapping[int, bytes], gateways: Sequence[GatewayState]) -> bytes:
+def merge(texts: Mapping[int, bytes], state: ServerState) -> bytes:
     """What Prometheus reads of all gateways.
 
     Args:
         texts: what each that answered would have shown by itself.
-        gateways: all that there should be.
+        state: the whole server, as its supervisor last told it.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Merged(texts, gateways))
+    registry.register(_Merged(texts, state))
     return generate_latest(registry)
 
 
@@ -58,14 +61,14 @@ class ServerMetrics:
 
     async def __call__(self) -> bytes:
         """The metrics of all gateways that answer in time."""
-        gateways = self._state().gateways
-        others = [other.index for other in gateways if other.up and other.index != self._own]
+        state = self._state()
+        others = [other.index for other in state.gateways if other.up and other.index != self._own]
         texts = await asyncio.gather(*(self._metrics_of(other) for other in others))
         found = {self._own: self._metrics()}
         found |= {
             other: text for other, text in zip(others, texts, strict=True) if text is not None
         }
-        return merge(found, gateways)
+        return merge(found, state)
 
     async def _metrics_of(self, gateway: int) -> bytes | None:
         socket = gateway_socket(self._folder, gateway)
@@ -76,14 +79,16 @@ class ServerMetrics:
 
 
 class _Merged(Collector):
-    def __init__(self, texts: Mapping[int, bytes], gateways: Sequence[GatewayState]) -> None:
+    def __init__(self, texts: Mapping[int, bytes], state: ServerState) -> None:
         self._texts = texts
-        self._gateways = gateways
+        self._state = state
 
     def collect(self) -> Iterable[Metric]:
         families: dict[str, Metric] = {}
         for gateway, text in self._texts.items():
             for family in text_string_to_metric_families(text.decode()):
+                if family.name == BY_SUPERVISOR:
+                    continue
                 shared = family.name.startswith(SERVER_WIDE)
                 if shared and family.name in families:
                     continue
@@ -95,11 +100,13 @@ class _Merged(Collector):
                     merged.add_sample(sample.name, {**sample.labels, **labels}, sample.value)
         yield from families.values()
         up = GaugeMetricFamily("lipwire_gateway_up", "The gateway takes calls", labels=[LABEL])
-        restarts = GaugeMetricFamily(
+        restarts = CounterMetricFamily(
             "lipwire_gateway_restarts", "Times that the gateway was replaced", labels=[LABEL]
         )
-        for state in self._gateways:
+        for state in self._state.gateways:
             up.add_metric([str(state.index)], float(state.up))
             restarts.add_metric([str(state.index)], state.restarts)
         yield up
         yield restarts
+        replaced = self._state.engine_restarts
+        yield CounterMetricFamily(BY_SUPERVISOR, "Engine processes replaced", replaced)

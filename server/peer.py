@@ -18,6 +18,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamError
+from aiortc.stats import RTCStatsReport
 from av import AudioFrame, VideoFrame
 
 from server.engine_messages import Mode
@@ -37,6 +38,7 @@ from server.protocol import (
     decode_client,
     encode_message,
 )
+from server.rtp_metrics import ConnectionMeter
 from server.session_media import SessionMedia
 from server.signaling import tune_answer
 from server.tracks import SoundOut, VideoOut
@@ -52,6 +54,7 @@ class Peer:
         sound_out, video_out: what this connection sends.
         on_connected: called once, when media may flow.
         on_end: called with the reason when the peer is gone.
+        meter: counts the connection's packets.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Peer:
         log: SessionLog,
         on_connected: Callable[[], None],
         on_end: Callable[[str], None],
+        meter: ConnectionMeter | None = None,
     ) -> None:
         self._mode = mode
         self._media = media
@@ -71,6 +75,9 @@ class Peer:
         self._log = log
         self._on_connected = on_connected
         self._on_end = on_end
+        self._meter = meter
+        self._report = RTCStatsReport()
+        self._unread = 0
         self._channel: RTCDataChannel | None = None
         self._greeting: Callable[[], ServerMessage] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,11 +121,18 @@ class Peer:
             return
         if channel.bufferedAmount < CHANNEL_BACKLOG_BYTES:
             channel.send(encode_message(message))
+        else:
+            self._unread += 1
 
     async def packets_received(self) -> int:
         """Packets of any kind that came from the peer so far."""
-        report = await self._connection.getStats()
+        self._report = report = await self._connection.getStats()
         return sum(stats.packetsReceived for stats in report.values() if stats.type == "transport")
+
+    def measure(self) -> None:
+        """Counts what the last look at the packets found."""
+        if self._meter is not None:
+            self._meter.read(self._connection, self._report, self._unread)
 
     async def close(self) -> None:
         """Ends the connection and every task of it, even where aiortc fails to."""

@@ -46,12 +46,17 @@ class SoundRelease:
 
 @dataclass(frozen=True, slots=True)
 class PlayoutFrame(Generic[P]):
-    """A picture with its media time."""
+    """A picture with its media time.
+
+    Attributes:
+        ready: when the engine had it, in wall ticks.
+    """
 
     pts: int
     generation: int
     synced: float
     picture: P
+    ready: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ class DelayControl:
         self._hops: deque[int] = deque(maxlen=WINDOW_FRAMES // hop_frames)
         self._blocks: deque[int] = deque(maxlen=WINDOW_BLOCKS)
         self._blocks_seen = 0
+        # Blocks (number, when there) that none after them was quicker than: the first is quickest.
+        self._quickest: deque[tuple[int, int]] = deque()
         self._sound: int | None = None  # 95th percentile of the blocks
         self._seen: int | None = None
         self._target: int | None = None
@@ -100,7 +107,7 @@ class DelayControl:
     @property
     def sound_base(self) -> int | None:
         """Wall tick at which the sound of media time 0 would have come without any jitter."""
-        return min(self._blocks, default=None)
+        return self._quickest[0][1] if self._quickest else None
 
     def observe_hop(self, ready: int) -> None:
         """Notes when a hop was ready: wall minus the media time of its first picture."""
@@ -110,6 +117,11 @@ class DelayControl:
     def observe_sound(self, ready: int) -> None:
         """Notes when a block of sound was there: wall minus its media time."""
         self._blocks.append(ready)
+        while self._quickest and self._quickest[-1][1] >= ready:
+            self._quickest.pop()
+        self._quickest.append((self._blocks_seen, ready))
+        if self._quickest[0][0] <= self._blocks_seen - WINDOW_BLOCKS:
+            self._quickest.popleft()
         self._blocks_seen += 1
         if self._blocks_seen < RETARGET_BLOCKS or self._blocks_seen % RETARGET_BLOCKS == 0:
             self._sound = _percentile_95(self._blocks)
@@ -193,6 +205,11 @@ class Playout(Generic[P]):
     def next_pts(self) -> int:
         """Media time of the next picture that is to leave."""
         return self._next_pts
+
+    @property
+    def sound_end(self) -> int:
+        """Media time of the next sample that is to come."""
+        return self._sound_pts + len(self._sound)
 
     @property
     def waiting_frames(self) -> int:

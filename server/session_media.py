@@ -48,6 +48,7 @@ from server.playout import (
 )
 from server.protocol import Percentiles, Stats
 from server.speech_queue import PlaybackMessage, SpeechQueue
+from server.stage_times import StageTimes
 from server.timeline import I16, CameraClock, SpeechTimeline
 from server.tracks import SoundOut, VideoOut
 
@@ -69,6 +70,7 @@ class MediaLimits:
         lead: silence before the first packet, see `SpeechTimeline`.
         max_delay: ticks that it never exceeds.
         hop_frames: of the engine's hops, until it says otherwise.
+        lookahead: ticks of sound after a frame's end that the engine waits for.
     """
 
     largest: tuple[int, int]
@@ -76,6 +78,7 @@ class MediaLimits:
     max_delay: int
     hop_frames: int
     lead: int = 0
+    lookahead: int = 0
 
 
 class SessionMedia:
@@ -110,6 +113,7 @@ class SessionMedia:
         self._stream: EngineStream = host.open_stream(session, mode, avatar, limits.largest, self)
         self._timeline: SpeechTimeline | None = None
         self._playout: Playout[Picture] | None = None
+        self._times: StageTimes | None = None
         self._resampler = SpeechResampler()
         self._converter: AudioResampler | None = None
         self._camera_clock = CameraClock()
@@ -157,6 +161,8 @@ class SessionMedia:
         initial = now + self._limits.initial_delay
         delay = DelayControl(initial, self._limits.max_delay, self._limits.hop_frames)
         self._playout = Playout(delay)
+        self._times = StageTimes(self._metrics.stages, delay)
+        self.video_out.on_sent = self._times.sent
         epoch_ntp = aiortc_clock.current_ntp_time()
         self.sound_out.epoch_ntp = self.video_out.epoch_ntp = epoch_ntp
         self._sent_at = now
@@ -165,7 +171,9 @@ class SessionMedia:
     def new_tracks(self) -> tuple[SoundOut, VideoOut]:
         """Tracks for another connection, on the same media time; they get nothing yet."""
         epoch_ntp = self.sound_out.epoch_ntp
-        return SoundOut(epoch_ntp), VideoOut(epoch_ntp)
+        sound_out, video_out = SoundOut(epoch_ntp), VideoOut(epoch_ntp)
+        video_out.on_sent = self.video_out.on_sent
+        return sound_out, video_out
 
     def send_to(self, sound_out: SoundOut, video_out: VideoOut) -> None:
         """Sends to other tracks from now on; the old ones end."""
@@ -205,6 +213,8 @@ class SessionMedia:
         for part in frames:
             samples = mono_from_frame(part)
             self._add_sound(self._timeline.push(pts, samples, now), now)
+            if self._times is not None:
+                self._times.sound_received(self._timeline.position, now)
             pts += len(samples)
 
     def push_speech(self, samples: I16) -> None:
@@ -246,10 +256,11 @@ class SessionMedia:
         return self.generation
 
     def _add_sound(self, samples: I16, now: int) -> None:
-        if self._playout is None or not len(samples):
+        if self._playout is None or self._times is None or not len(samples):
             return
         self._playout.push_sound(samples, now)
         self._stream.push_audio(self._resampler.push(samples))
+        self._times.sound_given(self._playout.sound_end, now)
 
     # --- from the engine -------------------------------------------------------
 
@@ -262,25 +273,24 @@ class SessionMedia:
         self._slot_drops += hop.dropped
         if hop.compute_ms > 0:
             self._compute_ms = hop.compute_ms
-            self._metrics.stage_ms.labels("compute").observe(hop.compute_ms)
         if frames:
-            self._queue(frames)
+            self._queue(frames, hop.compute_ms)
         if hop.next_hop_frames is not None and hop.next_hop_frames != self._hop_frames:
             self._hop_frames = hop.next_hop_frames
             if self._playout is not None:
                 self._playout.delay.change_hop(hop.next_hop_frames)
 
-    def _queue(self, frames: Sequence[EngineFrame]) -> None:
+    def _queue(self, frames: Sequence[EngineFrame], compute_ms: float) -> None:
         playout = self._playout
-        if playout is None:
+        if playout is None or self._times is None:
             return
         now = now_ticks()
-        base = playout.delay.sound_base
-        if base is not None:
-            ready = now - base - frames[0].index * FRAME_TICKS
-            self._metrics.stage_ms.labels("hop").observe(to_ms(ready))
+        due = (frames[-1].index + 1) * FRAME_TICKS + self._limits.lookahead
+        self._times.hop_ready(frames[0].index * FRAME_TICKS, due, compute_ms, now)
         queue = [
-            PlayoutFrame(frame.index * FRAME_TICKS, frame.generation, frame.synced, frame.picture)
+            PlayoutFrame(
+                frame.index * FRAME_TICKS, frame.generation, frame.synced, frame.picture, now
+            )
             for frame in frames
         ]
         playout.push_hop(queue, now)
@@ -339,12 +349,13 @@ class SessionMedia:
         self.video_out.release(frame_from_picture(frame.picture, frame.pts))
         self._sent += 1
         self._synced.append(frame.synced)
-        self._metrics.frames.labels("synced" if frame.synced > 0 else "rest").inc()
+        self._metrics.frames["synced" if frame.synced > 0 else "rest"].inc()
         base = self._playout.delay.sound_base if self._playout else None
-        if base is not None:
-            latency = now - base - frame.pts
+        latency = None if base is None else now - base - frame.pts
+        if latency is not None:
             self._latencies.append(latency)
-            self._metrics.stage_ms.labels("frame").observe(to_ms(latency))
+        if self._times is not None:
+            self._times.released(frame.ready, latency, now)
 
     def _send_source(self, pts: int) -> None:
         """Shows the camera's own picture in a place that the engine left empty."""
@@ -356,7 +367,7 @@ class SessionMedia:
             self.video_out.release(frame_from_picture(picture, pts))
             self._sent += 1
             self._synced.append(0.0)
-            self._metrics.frames.labels("source").inc()
+            self._metrics.frames["source"].inc()
 
     # --- figures ---------------------------------------------------------------
 
@@ -402,8 +413,13 @@ class SessionMedia:
             drops["playout", "stalled"] = self._playout.stalled_frames
         return drops
 
+    def _sound_drops(self) -> dict[tuple[str, str], int]:
+        """Blocks of sound dropped so far, by queue and reason."""
+        late = self._timeline.dropped_ticks if self._timeline is not None else 0
+        return {("receive", "late"): late // SOUND_TICKS}
+
     def _count_drops(self) -> None:
-        for (queue, reason), count in self._drops().items():
+        for (queue, reason), count in (self._drops() | self._sound_drops()).items():
             before = self._counted.get((queue, reason), 0)
             self._metrics.dropped.labels(queue, reason).inc(count - before)
             self._counted[queue, reason] = count

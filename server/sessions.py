@@ -23,7 +23,7 @@ from server.engine_host import EngineHost
 from server.engine_messages import EngineReady, Mode
 from server.logs import SessionLog
 from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICKS_PER_MS, TICKS_PER_SAMPLE
-from server.metrics import Metrics
+from server.metrics import Metrics, Transport
 from server.peer import Peer
 from server.places import Places
 from server.protocol import (
@@ -33,6 +33,7 @@ from server.protocol import (
     ReadyMessage,
     StartMessage,
 )
+from server.rtp_metrics import ConnectionMeter
 from server.session_media import MediaLimits, SessionMedia
 from server.signaling import OfferRefused, check_offer
 from server.silence import LOOK_INTERVAL_S, Silence, heard_within_s
@@ -67,15 +68,22 @@ class Session:
     Attributes:
         id: secret name, which is also the right to end the call.
         mode: "avatar" or "live".
+        transport: "webrtc" or "websocket".
         largest: width and height of its largest picture.
         resume_token: the right to go on with it over another connection.
     """
 
     def __init__(
-        self, mode: Mode, avatar: str | None, largest: tuple[int, int], suffix: str = ""
+        self,
+        mode: Mode,
+        avatar: str | None,
+        largest: tuple[int, int],
+        suffix: str = "",
+        transport: Transport = "webrtc",
     ) -> None:
         self.id = secrets.token_hex(16) + suffix
         self.mode: Mode = mode
+        self.transport: Transport = transport
         self.avatar = avatar
         self.largest = largest
         self.resume_token = secrets.token_urlsafe(24)
@@ -140,7 +148,7 @@ class Sessions:
         """
         self._refuse_when_draining()
         checked = check_offer(offer, mode)
-        session, ready = await self._enter(mode, avatar, client)
+        session, ready = await self._enter(mode, avatar, client, "webrtc")
         try:
             answer = await asyncio.wait_for(
                 self._answer(session, checked, ready), self._settings.offer_timeout_s
@@ -172,7 +180,7 @@ class Sessions:
             Exception: what `open_socket` raises.
         """
         self._refuse_when_draining()
-        session, ready = await self._enter(mode, avatar, client)
+        session, ready = await self._enter(mode, avatar, client, "websocket")
         try:
             socket, start = await open_socket()
             if session.id not in self._sessions:
@@ -276,7 +284,7 @@ class Sessions:
             raise Draining("this server is about to end and takes no new calls")
 
     async def _enter(
-        self, mode: Mode, avatar: str | None, client: str | None
+        self, mode: Mode, avatar: str | None, client: str | None, transport: Transport
     ) -> tuple[Session, EngineReady]:
         """A new session with its place."""
         largest = (self._settings.max_width, self._settings.max_height)
@@ -286,7 +294,7 @@ class Sessions:
         ready = self._host.ready
         if self._host.state != "ready" or ready is None:
             raise EngineNotReady("the engine is being started again, try in a few seconds")
-        session = Session(mode, avatar, largest, self._suffix)
+        session = Session(mode, avatar, largest, self._suffix, transport)
         await self._places.enter(session.id, client)
         self._sessions[session.id] = session
         self._metrics.sessions.set(self.count)
@@ -294,7 +302,7 @@ class Sessions:
 
     def _watch_from_now_on(self, session: Session) -> None:
         session.watcher = asyncio.create_task(self._guard(session), name="session-watcher")
-        self._metrics.started.labels(session.mode).inc()
+        self._metrics.started.labels(session.mode, session.transport).inc()
         session.log.info("begun mode=%s avatar=%s", session.mode, session.avatar)
 
     async def _answer(self, session: Session, offer: str, ready: EngineReady) -> str:
@@ -304,13 +312,15 @@ class Sessions:
         return await peer.answer(offer)
 
     def _media(self, session: Session, ready: EngineReady) -> SessionMedia:
+        lookahead = ready.lookahead_samples * TICKS_PER_SAMPLE + RESAMPLER_TICKS
         limits = MediaLimits(
             largest=session.largest,
             initial_delay=self._initial_delay(ready),
             max_delay=self._settings.max_playout_delay_ms * TICKS_PER_MS,
             hop_frames=ready.shortest_hop[0],
             # A hop becomes due this long after the end of a packet: let a packet end there.
-            lead=(ready.lookahead_samples * TICKS_PER_SAMPLE + RESAMPLER_TICKS) % SOUND_TICKS,
+            lead=lookahead % SOUND_TICKS,
+            lookahead=lookahead,
         )
         return SessionMedia(
             session.id,
@@ -342,6 +352,7 @@ class Sessions:
             session.log,
             on_connected=lambda: self._connected(session),
             on_end=on_end,
+            meter=ConnectionMeter(self._metrics.rtp, self._metrics.dropped),
         )
         message = self._ready_message(session, ready)
         peer.greet(lambda: replace(message, epoch_ntp_us=media.epoch_ntp_us))
@@ -389,9 +400,9 @@ class Sessions:
             return
         session.connected.set()
         session.media.start()
-        took_ms = (time.monotonic() - session.began) * 1000
-        self._metrics.stage_ms.labels("connect").observe(took_ms)
-        session.log.info("connected after %.0f ms", took_ms)
+        took_s = time.monotonic() - session.began
+        self._metrics.stages["connect"].observe(took_s)
+        session.log.info("connected after %.0f ms", took_s * 1000)
 
     async def _guard(self, session: Session) -> None:
         """A session's top level: what goes wrong ends this session and no other."""
@@ -420,6 +431,8 @@ class Sessions:
             if look % LOOKS_A_FIGURE == 0:
                 stats = media.stats(stalled=silence.longest_s > settings.stalled_after_s)
                 peer.send(stats)
+                if isinstance(peer, Peer):
+                    peer.measure()
                 self._places.note_late(stats.late_hops - late_hops)
                 late_hops = stats.late_hops
             reason = None
@@ -450,8 +463,9 @@ class Sessions:
         if self._sessions.pop(session.id, None) is None:
             return
         self._changed.set()
-        self._metrics.ended.labels(reason).inc()
         ended = time.monotonic()
+        self._metrics.ended.labels(session.transport, reason).inc()
+        self._metrics.lasted.observe(ended - session.began)
         session.log.info("ended reason=%s after %.1f s", reason, ended - session.began)
         try:
             if session.watcher is not None:

@@ -7,6 +7,7 @@ catches up; these only hand over what was released, the newest first to stay.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from aiortc import MediaStreamTrack
@@ -14,7 +15,7 @@ from aiortc.mediastreams import MediaStreamError
 from av import AudioFrame, VideoFrame
 
 from server.av_frames import VIDEO_CLOCK_HZ
-from server.media_clock import TICK_HZ
+from server.media_clock import TICK_HZ, now_ticks
 
 FrameT = TypeVar("FrameT", AudioFrame, VideoFrame)
 
@@ -27,6 +28,8 @@ class PlayoutTrack(MediaStreamTrack, Generic[FrameT]):
 
     Attributes:
         dropped: frames that gave way because the encoder did not keep up.
+        on_sent: told of a frame when it has been encoded and sent: its media time, and when the
+            sender took it, in ticks.
         clock_hz: RTP clock of the track.
     """
 
@@ -41,6 +44,8 @@ class PlayoutTrack(MediaStreamTrack, Generic[FrameT]):
         """
         super().__init__()
         self.dropped = 0
+        self.on_sent: Callable[[int, int], None] | None = None
+        self._taken: tuple[int, int] | None = None
         self._queue: asyncio.Queue[FrameT | None] = asyncio.Queue()
         self._bound = bound
         self.epoch_ntp = epoch_ntp
@@ -69,14 +74,18 @@ class PlayoutTrack(MediaStreamTrack, Generic[FrameT]):
                 return
 
     async def recv(self) -> FrameT:
-        """The next released frame.
+        """The next released frame. Who asks for it has sent the one before.
 
         Raises:
             MediaStreamError: the track has ended.
         """
+        if self._taken is not None and self.on_sent is not None:
+            self.on_sent(*self._taken)
+        self._taken = None
         frame = await self._queue.get() if self.readyState == "live" else None
         if frame is None:
             raise MediaStreamError
+        self._taken = ((frame.pts or 0) * TICK_HZ // self.clock_hz, now_ticks())
         return frame
 
     def stop(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from fastapi import FastAPI, WebSocket
 from starlette.testclient import TestClient, WebSocketDenialResponse
@@ -13,7 +15,11 @@ TOKENS = Tokens(b"s" * 32)
 ELSEWHERE = "https://app.example"
 
 
-def client(tokens: Tokens | None = TOKENS, host: str = "lips.example") -> TestClient:
+def client(
+    tokens: Tokens | None = TOKENS,
+    host: str = "lips.example",
+    on_denied: Callable[[str], None] = lambda code: None,
+) -> TestClient:
     app = FastAPI()
     add_ticket_route(app, tokens)
 
@@ -26,7 +32,7 @@ def client(tokens: Tokens | None = TOKENS, host: str = "lips.example") -> TestCl
     async def anything(path: str) -> str:
         return path
 
-    add_access(app, tokens, (ELSEWHERE,))
+    add_access(app, tokens, (ELSEWHERE,), on_denied)
     return TestClient(app, base_url=f"http://{host}")
 
 
@@ -65,6 +71,17 @@ def test_each_request_needs_its_scope(method: str, path: str, scope: str) -> Non
 @pytest.mark.parametrize("path", ["/", "/app.js", "/healthz", "/readyz", "/openapi.json"])
 def test_the_page_and_the_signs_of_life_need_no_token(path: str) -> None:
     assert client().get(path).status_code == 200
+
+
+def test_who_is_turned_away_is_told_of_by_code() -> None:
+    codes: list[str] = []
+    http = client(on_denied=codes.append)
+    http.get("/v1/status")
+    http.get("/v1/status", headers={"authorization": "Bearer nonsense"})
+    http.get("/metrics", headers=bearer("call"))
+    http.post("/v1/sessions", headers={"origin": "https://evil.example"})
+    http.get("/healthz")
+    assert codes == ["no_token", "bad_token", "scope", "origin"]
 
 
 def test_a_token_in_the_query_counts_for_nothing() -> None:

@@ -79,7 +79,7 @@ def test_status_avatars_and_metrics_answer(run: Callable[[Scenario], None]) -> N
         assert poster.headers["content-type"] == "image/jpeg"
         assert poster.content.startswith(b"\xff\xd8")
         metrics = (await client.get("/metrics")).text
-        assert "lipwire_sessions 0.0" in metrics and "lipwire_engine_restarts 0.0" in metrics
+        assert "lipwire_sessions 0.0" in metrics and "lipwire_engine_restarts_total 0.0" in metrics
         assert (await client.get("/openapi.json")).json()["info"]["title"] == "Lipwire"
 
     run(scenario)
@@ -236,7 +236,10 @@ def test_a_peer_that_never_connects_is_given_up(run: Callable[[Scenario], None])
             while gateway.sessions.count:
                 await asyncio.sleep(0.02)
         metrics = (await client.get("/metrics")).text
-        assert 'lipwire_sessions_ended_total{reason="never_connected"} 1.0' in metrics
+        assert (
+            'lipwire_sessions_ended_total{reason="never_connected",transport="webrtc"} 1.0'
+            in metrics
+        )
 
     run(scenario)
 

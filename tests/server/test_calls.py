@@ -113,9 +113,10 @@ def test_why_mouths_were_withheld_is_counted_for_prometheus() -> None:
         async with live_call(client, clicks(20)) as caller:
             await caller.until(lambda got: len(got.video) >= 25, 30)
             text = (await client.get("/metrics")).text
-            counted = re.findall(r'lipwire_closed_frames_total\{reason="(\w+)"\} (\d+)', text)
-            assert [reason for reason, _ in counted] == ["profile"]
-            assert int(counted[0][1]) > 10  # the playout's own stand-ins are not among them
+            found = re.findall(r'lipwire_closed_frames_total\{reason="(\w+)"\} (\d+)', text)
+            counted = {reason: int(count) for reason, count in found if int(count)}
+            assert list(counted) == ["profile"]
+            assert counted["profile"] > 10  # the playout's own stand-ins are not among them
             await client.delete(caller.call.location)
 
     run(scenario, "tests.server_fakes:ProfileCore")
@@ -221,7 +222,7 @@ def test_a_peer_that_vanishes_gives_its_place_back() -> None:
             await vanish(caller.call)
             await _until(lambda: gateway.sessions.count == 0)
             metrics = (await client.get("/metrics")).text
-            assert 'lipwire_sessions_ended_total{reason="idle"} 1.0' in metrics
+            assert 'lipwire_sessions_ended_total{reason="idle",transport="webrtc"} 1.0' in metrics
 
     run(scenario, idle_timeout_s=1.5, stalled_after_s=0.5)
 
@@ -246,6 +247,17 @@ def test_a_call_ends_when_its_time_is_up() -> None:
     run(scenario, max_session_s=1.0)
 
 
+def _check_measured(page: str) -> None:
+    """A call over WebRTC has passed every stage, and its packets were counted."""
+    stages = re.findall(r'lipwire_stage_seconds_count\{stage="(\w+)"\} (\d+)', page)
+    assert stages and not [stage for stage, count in stages if not int(count)]
+    for direction, kind in [("in", "audio"), ("out", "audio"), ("out", "video")]:
+        labels = f'direction="{direction}",kind="{kind}"'
+        found = re.search(rf"lipwire_rtp_packets_total\{{{labels}\}} (\d+)", page)
+        assert found and int(found[1]) > 0, labels
+    assert 'lipwire_sessions_started_total{mode="avatar",transport="webrtc"} 1.0' in page
+
+
 def test_a_tiny_model_moves_an_avatars_mouth(tiny_onnx_model: Path, tmp_path: Path) -> None:
     make_avatar(tmp_path, frames=25)
 
@@ -258,7 +270,11 @@ def test_a_tiny_model_moves_an_avatars_mouth(tiny_onnx_model: Path, tmp_path: Pa
             )
             stats = caller.received.of_type(Stats)[-1]
             assert stats.backend.startswith("onnxruntime")
-            assert "lipwire_frames_total" in (await client.get("/metrics")).text
+            _check_measured((await client.get("/metrics")).text)
+            # The engine says what it has done every two seconds.
+            await _until(lambda: bool(gateway.host.counts and gateway.host.counts.batches))
+            assert gateway.host.counts is not None and set(gateway.host.counts.batches) == {1}
+            assert gateway.host.counts.cpu_s > 0 and gateway.host.counts.busy_s > 0
             await client.delete(caller.call.location)
 
     run(scenario, model=str(tiny_onnx_model), backend="onnxruntime", avatar_dirs=(tmp_path,))

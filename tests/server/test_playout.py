@@ -11,6 +11,7 @@ from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICK_HZ, TICKS_PER_MS
 from server.playout import (
     LATE_TICKS,
     MARGIN_TICKS,
+    WINDOW_BLOCKS,
     DelayControl,
     Playout,
     PlayoutFrame,
@@ -46,6 +47,14 @@ def test_sound_and_its_picture_leave_at_the_same_moment() -> None:
     later = queue.poll(340 * MS)
     assert isinstance(later[0], SoundRelease) and later[0].pts == FRAME_TICKS
     assert isinstance(later[1], VideoRelease) and later[1].frame.pts == FRAME_TICKS
+
+
+def test_the_sounds_base_is_its_quickest_block_of_the_last_ten_seconds() -> None:
+    delay, rng, seen = DelayControl(0, 800 * MS), random.Random(1), []
+    for number in range(3 * WINDOW_BLOCKS):
+        seen.append(number // 4 + rng.randint(0, 50))  # a clock that drifts, with jitter
+        delay.observe_sound(seen[-1])
+        assert delay.sound_base == min(seen[-WINDOW_BLOCKS:])
 
 
 def test_the_next_due_moment_is_when_something_is_released() -> None:

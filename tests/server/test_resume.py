@@ -160,7 +160,7 @@ def test_a_resumed_call_that_never_connects_is_freed_when_it_has_been_silent_for
             while gateway.sessions.count:
                 await asyncio.sleep(0.02)
         metrics = (await client.get("/metrics")).text
-        assert 'lipwire_sessions_ended_total{reason="idle"} 1.0' in metrics
+        assert 'lipwire_sessions_ended_total{reason="idle",transport="webrtc"} 1.0' in metrics
         assert "lipwire_sessions_resumed_total 1.0" in metrics
 
     run(scenario)

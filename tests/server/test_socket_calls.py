@@ -147,6 +147,9 @@ def test_speech_without_credit_ends_the_call_with_1008(run: Callable[..., None])
                 await call.until(lambda _: False)
             assert call._connection.close_code == 1008
         await _until(lambda: gateway.sessions.count == 0)
+        page = gateway.metrics.render().decode()
+        ended = 'reason="audio_overrun",transport="websocket"'
+        assert f"lipwire_sessions_ended_total{{{ended}}} 1.0" in page
 
     run(scenario)
 

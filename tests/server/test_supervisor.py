@@ -133,7 +133,7 @@ def test_a_gateways_death_costs_its_own_call_a_reconnect_and_no_more() -> None:
         status = (await client.get("/v1/status")).json()
         assert status["engine"]["restarts"] == 0 and status["sessions"]["active"] == 2
         metrics = (await client.get("/metrics")).text
-        assert f'lipwire_gateway_restarts{{gateway="{lost_at}"}} 1.0' in metrics
+        assert f'lipwire_gateway_restarts_total{{gateway="{lost_at}"}} 1.0' in metrics
         for caller in (kept, again):
             assert (await client.delete(caller.call.location)).status_code == 204
 

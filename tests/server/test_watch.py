@@ -156,7 +156,7 @@ def test_a_client_that_vanishes_is_freed_within_15_s_of_its_last_packet(
     promised = heard_within_s(Settings().idle_timeout_s)
     assert promised >= 14
     assert promised <= freed - last_packet_s <= 15
-    assert b'ended_total{reason="idle"} 1.0' in metrics.render()
+    assert b'ended_total{reason="idle",transport="webrtc"} 1.0' in metrics.render()
 
 
 def test_a_client_that_vanishes_is_told_once_a_second_in_case_it_still_hears(
@@ -173,4 +173,4 @@ def test_a_client_that_goes_on_sending_stays_until_its_hour_is_up(
     ended, peer, metrics = _watch(monkeypatch, vanishes_after_s=1e9)
     assert 3600 <= ended <= 3601
     assert len(peer.sent) > 3100, "figures come once a second, or a little less often when busy"
-    assert b'ended_total{reason="time_limit"} 1.0' in metrics.render()
+    assert b'ended_total{reason="time_limit",transport="webrtc"} 1.0' in metrics.render()
