@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.errors import BackendError
 from export.request import Component, ExportRequest, Precision
-from export.targets import Built, Report
+from export.targets import Built, Report, lacks_f8
 from export.torch_program import example_inputs, program_of, ready_network
 
 COMPILERS = ("g++", "clang++")
@@ -33,7 +33,7 @@ class AotiTarget:
         return f"AOTInductor needs a C++ compiler, {' or '.join(COMPILERS)}; apt install g++"
 
     def refuses(self, component: Component, precision: Precision) -> str | None:
-        return None
+        return lacks_f8(self.name, precision)
 
     def build(self, request: ExportRequest, folder: Path, report: Report) -> Built:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -21,6 +21,7 @@ PRECISION_NAMES: dict[str, Precision] = {
     **{name: name for name in get_args(Precision)},
     "fp32": "f32",
     "fp16": "f16",
+    "fp8": "f8",
 }
 
 

@@ -4,6 +4,7 @@
 
 Batch is an axis of its own, left open under the name "batch"; every other axis is a number.
 Opset 20, because opset 23's Attention builds in fp16 only; 22 in bf16, which Conv takes from there.
+f8 is the graph of f16 whose products read 8-bit floats (`export.f8`).
 
 No weight is ever in memory: the network is traced with one number in each weight's place, and its
 constants are then copied from the model folder's file to the graph's, a tensor at a time.
@@ -25,6 +26,8 @@ from torch import Tensor, nn
 from engine.errors import ModelError
 from engine.models.weight_files import WeightFile, write_safetensors
 from export.compact import compact
+from export.f8.graph import SCALE_SUFFIX, quantise_graph
+from export.f8.numbers import FP8, along_outputs, to_f8, weight_scale
 from export.networks import TORCH_DTYPES, Network, empty_network
 from export.norms import keep_norms_in_f32
 from export.request import BATCH_AXIS, ExportRequest, TensorSpec
@@ -32,12 +35,13 @@ from export.retype import bf16_to_f16
 from export.shared_weights import StoredTensor, bind, stored_tensors
 from export.targets import Report, silent
 
-OPSETS = {"f32": 20, "f16": 20, "bf16": 22}
+OPSETS = {"f32": 20, "f16": 20, "bf16": 22, "f8": 20}
 IR_VERSION = 10
 _DTYPES: dict[int, torch.dtype] = {
     TensorProto.FLOAT: torch.float32,
     TensorProto.FLOAT16: torch.float16,
     TensorProto.BFLOAT16: torch.bfloat16,
+    TensorProto.FLOAT8E4M3FN: FP8,
 }
 # Traced values must differ, or the exporter takes equal constants for one; this one and the next
 # few thousand are tiny in bf16, and normal numbers.
@@ -94,12 +98,18 @@ def write_graph(request: ExportRequest, folder: Path, report: Report = silent) -
     report(f"{request.name}: tracing", 0, 0)
     model = _traced(network, request)
     compact(model)
-    if request.precision == "f16":
+    if request.dtype == "f16":
         bf16_to_f16(model)
     model.opset_import[0].version = OPSETS[request.precision]
     model.ir_version = IR_VERSION
     weights = _weights_of(model, network)
-    copied = _copy_constants(weights, network, constants, request, report)
+    narrow: dict[str, int] = {}
+    if request.quantisation is not None:
+        narrow = quantise_graph(model, network.prefix, request.quantisation)
+        for name in narrow:
+            weights[name] = TensorProto.FLOAT8E4M3FN
+            weights[name + SCALE_SUFFIX] = TensorProto.FLOAT16
+    copied = _copy_constants(weights, narrow, network, constants, request, report)
     casts: list[NodeProto] = []
     for name, onnx_type in weights.items():
         constant = bind(casts, name, onnx_type, copied[name], constants.name)
@@ -125,7 +135,7 @@ def _traced(network: Network, request: ExportRequest) -> ModelProto:
     _fill_with_placeholders(module)
     names = [tensor.name for tensor in network.inputs]
     results = [tensor.name for tensor in network.outputs]
-    kinds = {**TORCH_DTYPES, request.precision: dtype, "f32": torch.float32}
+    kinds = {**TORCH_DTYPES, request.dtype: dtype, "f32": torch.float32}
     inputs = [
         torch.zeros(tensor.at(request.rows(1)), dtype=kinds[tensor.dtype])
         for tensor in network.inputs
@@ -171,35 +181,65 @@ def _weights_of(model: ModelProto, network: Network) -> dict[str, int]:
 
 
 def _copy_constants(
-    weights: dict[str, int], network: Network, path: Path, request: ExportRequest, report: Report
+    weights: dict[str, int],
+    narrow: dict[str, int],
+    network: Network,
+    path: Path,
+    request: ExportRequest,
+    report: Report,
 ) -> dict[str, StoredTensor]:
     """Writes the constants' file; where each lies in it, by the graph's name.
 
     A graph in f32 keeps the model's own type where that is narrower, and widens it when loaded.
+
+    Args:
+        narrow: the weights that are read in 8 bits, and the axis of their output channels.
     """
     source = stored_tensors(network.weights)
     file = WeightFile(network.weights)
-    keys = {name.removeprefix(network.prefix): name for name in weights}
+    scales = {name + SCALE_SUFFIX for name in narrow}
+    keys = {name.removeprefix(network.prefix): name for name in weights if name not in scales}
     missing = sorted(keys.keys() - source.keys())
     if missing:
         raise ModelError(f"{network.weights} lacks {len(missing)} weights, {missing[:3]} for one")
-    layout = {
-        keys[key]: (shape, _stored_as(weights[keys[key]], source[key].dtype))
-        for key, shape in file.shapes.items()
-        if key in keys
-    }
+    layout: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+    for key, shape in file.shapes.items():
+        if key not in keys:
+            continue
+        name = keys[key]
+        turned = narrow.get(name) == 1
+        layout[name] = (
+            shape[::-1] if turned else shape,
+            _stored_as(weights[name], source[key].dtype),
+        )
+        if name in narrow:
+            layout[name + SCALE_SUFFIX] = (shape[:1], torch.float16)
     total = sum(torch.Size(shape).numel() * dtype.itemsize for shape, dtype in layout.values())
 
     def cast() -> Iterator[tuple[str, Tensor]]:
         done = 0
         for key, tensor in file.tensors(key for key in file.shapes if key in keys):
-            wanted = tensor.to(layout[keys[key]][1])
-            done += wanted.nbytes
-            report(f"{request.name}: constants", done, total)
-            yield keys[key], wanted
+            name = keys[key]
+            for part, wanted in _as_stored(name, tensor, narrow, layout[name][1]):
+                done += wanted.nbytes
+                report(f"{request.name}: constants", done, total)
+                yield part, wanted
 
     write_safetensors(path, layout, cast())
     return stored_tensors(path)
+
+
+def _as_stored(
+    name: str, tensor: Tensor, narrow: dict[str, int], dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    """What is stored of a weight: itself in that type; of one in 8 bits also its scales."""
+    if name not in narrow:
+        yield name, tensor.to(dtype)
+        return
+    scale = weight_scale(tensor.float())
+    quantised = to_f8(tensor, along_outputs(scale, tensor))
+    yield name, quantised.t() if narrow[name] == 1 else quantised
+    yield name + SCALE_SUFFIX, scale
 
 
 def _stored_as(onnx_type: int, stored: str) -> torch.dtype:

@@ -41,7 +41,7 @@ from engine.models.tiny_codec import TinyCodec
 from engine.models.unet import UNet3DConditionModel
 from engine.models.whisper import WhisperEncoder
 from engine.spec import ModelSpec
-from export.request import BATCH_AXIS, ExportRequest, Precision, TensorSpec
+from export.request import BATCH_AXIS, DType, ExportRequest, TensorSpec
 
 TORCH_DTYPES = {
     "f32": torch.float32,
@@ -226,7 +226,7 @@ def _turned(shape: tuple[int, ...]) -> Tensor:
 
 
 def _of_audio(request: ExportRequest, encoder: WhisperEncoder) -> Network:
-    audio, kind = request.spec.audio, request.precision
+    audio, kind = request.spec.audio, request.dtype
     return Network(
         encoder,
         (TensorSpec("mel", kind, (BATCH_AXIS, audio.n_mels, audio.mel_frames)),),
@@ -241,7 +241,7 @@ def _of_codec(request: ExportRequest, codec: AnyCodec, factor: float) -> Network
     Args:
         factor: by which latents are scaled outside of the codec.
     """
-    spec, kind = request.spec, request.precision
+    spec, kind = request.spec, request.dtype
     latents = TensorSpec("latents", kind, (BATCH_AXIS, *_latents_shape(spec)))
     image = TensorSpec("image", kind, (BATCH_AXIS, 3, spec.resolution, spec.resolution))
     if request.component == "encoder":
@@ -255,7 +255,7 @@ def _of_codec(request: ExportRequest, codec: AnyCodec, factor: float) -> Network
 
 
 def _of_unet(request: ExportRequest, unet: UNet3DConditionModel) -> Network:
-    spec, kind = request.spec, request.precision
+    spec, kind = request.spec, request.dtype
     hop, context, size = request.hop_frames, request.context_frames, spec.latent_size
     out = (BATCH_AXIS, spec.unet.prediction_channels, hop, size, size)
     inputs = [
@@ -278,7 +278,7 @@ def _of_unet(request: ExportRequest, unet: UNet3DConditionModel) -> Network:
 
 
 def _carried(
-    unet: UNet3DConditionModel, kind: Precision, size: int, frames: int, prefix: str
+    unet: UNet3DConditionModel, kind: DType, size: int, frames: int, prefix: str
 ) -> list[TensorSpec]:
     rings = [
         TensorSpec(f"{prefix}ring_{index:03d}", kind, (BATCH_AXIS, 2, frames, pixels, channels))

@@ -18,7 +18,7 @@ from export.component_graph import write_graph
 from export.openvino_run import OpenVinoGraph, openvino_runtime
 from export.parity import ReferenceGraph
 from export.request import Component, ExportRequest, Precision
-from export.targets import Built, Report
+from export.targets import Built, Report, refuses_f8
 
 
 class OnnxTarget:
@@ -30,7 +30,7 @@ class OnnxTarget:
         return None
 
     def refuses(self, component: Component, precision: Precision) -> str | None:
-        return None
+        return refuses_f8(self.name, component, precision)
 
     def build(self, request: ExportRequest, folder: Path, report: Report) -> Built:
         graph = write_graph(request, folder, report)

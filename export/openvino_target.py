@@ -21,7 +21,7 @@ from engine.errors import BackendError
 from export.component_graph import write_graph
 from export.openvino_run import OpenVinoGraph, openvino_runtime
 from export.request import Component, ExportRequest, Precision
-from export.targets import Built, Report
+from export.targets import Built, Report, lacks_f8
 
 
 class OpenVinoTarget:
@@ -33,7 +33,7 @@ class OpenVinoTarget:
         return None
 
     def refuses(self, component: Component, precision: Precision) -> str | None:
-        return None
+        return lacks_f8(self.name, precision)
 
     def build(self, request: ExportRequest, folder: Path, report: Report) -> Built:
         path = folder / f"{request.name}.xml"

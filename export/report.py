@@ -67,5 +67,10 @@ def lines(record: ExportRecord, folder: Path) -> list[str]:
         f"  {output:16} largest error {largest:.2e}, relative {relative:.2e}"
         for output, (largest, relative) in worst.items()
     ]
+    if record.quantisation is not None:
+        layers, kept = len(record.quantisation["ranges"]), len(record.quantisation["kept"])
+        shown.append(f"  {layers - kept} layers multiply in 8 bits, {kept} were kept in f16")
     held = f"  held against torch by {record.runtime}, tolerance {record.tolerance:g}"
+    if record.carried_tolerance != record.tolerance:
+        held += f", of what is carried {record.carried_tolerance:g}"
     return [head, *shown, held]

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from engine.checkpoints import resolve_model
 from engine.errors import ConfigError
 from engine.spec import ModelSpec
 
+if TYPE_CHECKING:
+    from export.f8.recipe import Quantisation
+
 Component = Literal["unet", "decoder", "encoder", "audio"]
-Precision = Literal["f32", "f16", "bf16"]
+Precision = Literal["f32", "f16", "bf16", "f8"]
 DType = Literal["f32", "f16", "bf16", "i64", "u8"]
 
 COMPONENTS: tuple[Component, ...] = get_args(Component)
@@ -59,7 +62,9 @@ class ExportRequest:
             all frames see all frames.
         batches: sessions a call that the export is checked at, and that a target which compiles
             for fixed shapes compiles for; rising. The graph itself leaves the number open.
-        precision: of weights and activations. In 16 bits norms stay in f32.
+        precision: of weights and activations. In 16 bits norms stay in f32. f8 is f16 whose
+            products read 8-bit floats.
+        quantisation: which products of f8, and their ranges; None until it is calibrated.
     """
 
     model_dir: Path
@@ -68,6 +73,7 @@ class ExportRequest:
     hop_frames: int
     batches: tuple[int, ...] = (1,)
     precision: Precision = "f32"
+    quantisation: Quantisation | None = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError, saying what is possible, where the parts do not fit."""
@@ -78,7 +84,7 @@ class ExportRequest:
         if self.precision not in PRECISIONS:
             raise ConfigError(
                 f"expected a precision of {', '.join(PRECISIONS)}, got {self.precision!r}; "
-                "fp8 and int8 are not offered, docs/backends.md says why"
+                "int8 is not offered, docs/backends.md says why"
             )
         if not 1 <= self.hop_frames <= self.spec.window_frames:
             raise ConfigError(
@@ -119,6 +125,11 @@ class ExportRequest:
     def name(self) -> str:
         """Of the exported files, without a suffix."""
         return GRAPH_NAMES[self.component]
+
+    @property
+    def dtype(self) -> DType:
+        """Of inputs, outputs, and of whatever the graph has no other type for."""
+        return "f16" if self.precision == "f8" else self.precision
 
     @property
     def context_frames(self) -> int:

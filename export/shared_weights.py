@@ -25,6 +25,7 @@ ONNX_TYPES = {
     "F16": TensorProto.FLOAT16,
     "BF16": TensorProto.BFLOAT16,
     "F32": TensorProto.FLOAT,
+    "F8_E4M3": TensorProto.FLOAT8E4M3FN,
 }
 
 

@@ -79,6 +79,23 @@ class Target(Protocol):
         """
 
 
+def refuses_f8(name: str, component: Component, precision: Precision) -> str | None:
+    """Why a target that takes f8 does not take it of this component; None if it does."""
+    if precision != "f8" or component == "unet":
+        return None
+    return f"{name} takes f8 of the unet only; of the {component} it takes f16, bf16 and f32"
+
+
+def lacks_f8(name: str, precision: Precision) -> str | None:
+    """Why a target without 8-bit floats does not take f8; None where something else is asked."""
+    if precision != "f8":
+        return None
+    return (
+        f"{name} takes f32, f16 and bf16: f8 is a graph with QuantizeLinear, which onnx, tensorrt "
+        "and tensorrt-rtx take"
+    )
+
+
 def load_target(name: str) -> Target:
     """The target of that name.
 

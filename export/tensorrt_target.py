@@ -20,7 +20,7 @@ from engine.checkpoints import file_digest
 from engine.plans.key import PlanKey, served_spec
 from export.component_graph import ComponentGraph, write_graph
 from export.request import Component, ExportRequest, Precision
-from export.targets import Built, Report
+from export.targets import Built, Report, refuses_f8
 from export.tensorrt_builder import Compiler, CompilerName, Plan, build_plan, load_compiler
 from export.tensorrt_load import load_refusal
 
@@ -52,7 +52,7 @@ class TensorRtTarget:
         return None
 
     def refuses(self, component: Component, precision: Precision) -> str | None:
-        return None
+        return refuses_f8(self.name, component, precision)
 
     def build(self, request: ExportRequest, folder: Path, report: Report) -> Built:
         compiler = load_compiler(self._compiler)
@@ -100,7 +100,11 @@ def plan_key(compiler: Compiler, graph: ComponentGraph, device: dict[str, str]) 
             "onnx": onnx.__version__,
         },
         device=device,
-        flags={"profiles": ",".join(map(str, request.batches)), "tf32": "off"},
+        flags={
+            "profiles": ",".join(map(str, request.batches)),
+            "tf32": "off",
+            "quantisation": request.quantisation.digest() if request.quantisation else "none",
+        },
     )
 
 

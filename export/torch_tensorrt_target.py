@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.errors import BackendError
 from export.request import Component, ExportRequest, Precision
-from export.targets import Built, Report
+from export.targets import Built, Report, lacks_f8
 from export.torch_program import example_inputs, program_of, ready_network
 
 
@@ -39,7 +39,7 @@ class TorchTensorRtTarget:
 
     def refuses(self, component: Component, precision: Precision) -> str | None:
         if component != "unet":
-            return None
+            return lacks_f8(self.name, precision)
         return (
             "torch-tensorrt takes decoder, encoder and audio; for unet use --target tensorrt, "
             "or aoti"

@@ -21,7 +21,12 @@ from engine.errors import ModelError
 # Checkpoints of trainers keep the weights beside other things, under one of these.
 _NESTED = ("state_dict", "model_state_dict", "module", "model")
 _MAPPED_BYTES = 256 << 20
-_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_DTYPES = {
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+}
 
 
 class WeightFile:
@@ -104,7 +109,7 @@ def write_safetensors(
     """The SHA-256 of a safetensors file, written while its tensors arrive.
 
     Args:
-        layout: key -> shape and dtype (f32, f16 or bf16), in the order of `tensors`.
+        layout: key -> shape and dtype (f32, f16, bf16 or 8 bits), in the order of `tensors`.
         tensors: all of them, as laid out.
 
     Raises:

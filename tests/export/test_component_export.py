@@ -14,8 +14,10 @@ from engine.checkpoints import load_codec
 from engine.errors import ConfigError, ModelError
 from engine.spec import ModelSpec
 from export.component_export import TOLERANCES, export_component
+from export.f8.recipe import Recipe
 from export.networks import loaded_network
 from export.request import Component, ExportRequest, Precision
+from export.shared_weights import stored_tensors
 from export.targets import load_target
 from tests.published_models import TINY_PUBLISHED
 from tests.tiny_models import write_random_model
@@ -110,6 +112,38 @@ def test_a_hop_of_the_whole_window_has_no_rings_and_agrees(
         "present",
     ]
     assert record.passed
+
+
+def test_a_unet_of_f8_is_calibrated_checked_on_served_inputs_and_says_how(
+    wide_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TOLERANCES, "f8", 0.2)  # random weights average nothing out
+    asked = request(wide_model, "unet", "f8")
+    recipe = Recipe(sessions=1, hops=2)
+    record = export_component(load_target("onnx"), asked, tmp_path, recipe=recipe)
+    assert record.worst is not None and record.passed
+    assert {error.case for error in record.errors} == {"batch 1", "batch 3"}
+    assert 1e-3 < record.errors[0].relative < TOLERANCES["f8"]
+    written = json.loads((tmp_path / "unet.export.json").read_text())
+    found = written["quantisation"]
+    assert found["recipe"]["hops"] == 2 and len(found["ranges"]) > 20 and found["kept"] == {}
+    assert len(found["data_sha256"]) == len(found["sha256"]) == 64
+    kinds = {tensor["name"]: tensor["dtype"] for tensor in written["inputs"]}
+    assert kinds["sample"] == kinds["ring_000"] == "f16"
+    stored = stored_tensors(tmp_path / "unet.safetensors")
+    narrow = [place for place in stored.values() if place.dtype == "F8_E4M3"]
+    assert len(narrow) == len(found["ranges"])
+
+
+def test_f8_over_its_tolerance_is_not_kept(
+    wide_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.component_export.layers_to_keep", lambda *_args: {})
+    monkeypatch.setitem(TOLERANCES, "f8", 1e-6)
+    asked = request(wide_model, "unet", "f8")
+    with pytest.raises(ModelError, match=r"in f8: expected a relative error of at most 1e-06"):
+        export_component(load_target("onnx"), asked, tmp_path, recipe=Recipe(sessions=1, hops=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["unet.failed.json"]
 
 
 def test_openvino_gives_what_torch_gives(pooled_model: Path, tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def test_json_is_the_record(model: str, tmp_path: Path, capsys: pytest.CaptureFi
     [
         (["--target", "coreml"], "expected a target of onnx, openvino"),
         (["--component", "vae"], "expected a component of unet, decoder, encoder, audio"),
-        (["--precision", "int4"], "expected a precision of f32, f16, bf16"),
+        (["--precision", "int4"], "expected a precision of f32, f16, bf16, f8"),
+        (["--precision", "f8", "--component", "decoder"], "onnx takes f8 of the unet only"),
+        (["--precision", "f8", "--target", "openvino"], "which onnx, tensorrt and tensorrt-rtx"),
         (["--hop", "17"], "expected a hop of 1 to 16 frames"),
         (["--batch", "one"], "expected batches as numbers, 1,2,4 for example, got 'one'"),
         (["--target", "torch-tensorrt", "--component", "unet"], "takes decoder, encoder and audio"),

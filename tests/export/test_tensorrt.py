@@ -16,6 +16,8 @@ from onnx import TensorProto, helper
 from engine.errors import BackendError
 from export.component_export import export_component
 from export.component_graph import ComponentGraph, write_graph
+from export.f8.calibration import calibrate
+from export.f8.recipe import Recipe
 from export.request import COMPONENTS, Component, ExportRequest, Precision
 from export.targets import load_target
 from export.tensorrt_builder import Compiler, Plan, build_plan, described, load_compiler
@@ -78,6 +80,18 @@ def test_every_component_becomes_a_plan(
     graph = graph_of(tiny_model, component, tmp_path, precision, batches)
     plan = build_plan(compiler, graph)
     assert len(plan.data) > 10_000 and plan.profiles == batches and plan.layers > 0
+
+
+def test_a_unet_of_f8_becomes_a_plan_whose_key_holds_its_recipe(
+    compiler: Compiler, wide_model: Path, tmp_path: Path
+) -> None:
+    request = ExportRequest.of(wide_model, "unet", hop_frames=4, precision="f8")
+    found = calibrate(request, Recipe(sessions=1, hops=1)).quantisation
+    graph = write_graph(dataclasses.replace(request, quantisation=found), tmp_path)
+    plan = build_plan(compiler, graph)
+    assert len(plan.data) > 10_000
+    key = plan_key(compiler, graph, DEVICE)
+    assert key.precision == "f8" and key.flags["quantisation"] == found.digest()
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Exports whose products are of 8-bit floats."""
