@@ -149,7 +149,7 @@ def write_hop_graphs(request: ExportRequest, folder: Path) -> list[HopGraph]:
         request: of any of the model's components.
         folder: exists; files of their names are overwritten.
     """
-    spec, hop, kind = request.spec, request.hop_frames, request.precision
+    spec, hop, kind = request.spec, request.hop_frames, request.dtype
     dtype = TORCH_DTYPES[kind]
     channels, size, side = spec.codec.latent_channels, spec.latent_size, spec.resolution
     mels, noises = (spec.audio.n_mels, spec.audio.mel_frames), noises_of(spec)

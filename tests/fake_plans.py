@@ -9,12 +9,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.backends.tensorrt_backend import TensorRtBackend
 from engine.plan_runtime.plan_engine import PlanEngine
 from engine.spec import ModelSpec
-from export.request import Precision
 from export.serving_plans import write_serving_graphs
 from export.tensorrt_builder import Graph
 from tests.fake_cuda import FakeCuda
@@ -30,7 +29,7 @@ class FakeGpu:
         folder: Path,
         *,
         buckets: tuple[int, ...] = (1, 2, 4),
-        precision: Precision = "f32",
+        precision: Literal["f32", "f16", "bf16"] = "f32",
         hop_frames: int = 4,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
