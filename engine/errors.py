@@ -11,6 +11,7 @@
     ├── AvatarError            an avatar folder or clip that cannot be used
     ├── BackendError           a backend that is absent or refused the model
     │   ├── PlanError          a compiled plan that cannot be trusted or kept
+    │   │   └── PlanMissing    a plan that is not there, where none is to be built
     │   └── DeviceError        a call that a GPU or its driver refused
     │       └── OutOfDeviceMemory  of which there was too little
     └── StreamError            a stream used against its state
@@ -109,6 +110,10 @@ class DeviceError(BackendError):
 
 class OutOfDeviceMemory(DeviceError):
     """A GPU has less memory left than was asked for."""
+
+
+class PlanMissing(PlanError):
+    """A plan that can be used is not in the cache, and none is to be built just now."""
 
 
 class StreamError(LipwireError):

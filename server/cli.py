@@ -40,6 +40,7 @@ PLANS_EXAMPLE = """examples:
   lipwire plans list
   lipwire plans prune --max-mb 500
   lipwire plans prune --max-mb 0 --json
+  lipwire plans build --plans-dir /opt/plans
 """
 EXPORT_EXAMPLE = """examples:
   lipwire export --model bundled --target openvino
@@ -112,7 +113,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
         actions = avatar.add_subparsers(dest="action", metavar="action", required=True)
         add_avatar_arguments(actions, AVATAR_EXAMPLE)
 
-    plans = _add(commands, "plans", "look at and prune the compiled graphs", PLANS_EXAMPLE)
+    plans = _add(commands, "plans", "compiled graphs: list, prune, build ahead", PLANS_EXAMPLE)
     if command == "plans":
         from server.plans import add_plans_arguments, run_plans
 
@@ -213,6 +214,13 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const=False,
         help="compile at every start, keep nothing",
+    )
+    parser.add_argument(
+        "--plans",
+        dest="plan_build",
+        choices=["auto", "wait", "background"],
+        help="without a kept plan: wait for it, serve on the next best backend meanwhile, or "
+        "wait only where that does not take long (auto)",
     )
     parser.add_argument("--plans-dir", type=Path, help="where compiled graphs are kept")
     parser.add_argument("--hop-frames", type=int, help="new frames a call (the model's own)")

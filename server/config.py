@@ -68,6 +68,8 @@ class Settings(BaseSettings):
         window_mode, steps, start, refresh_hops, reference, guidance_scale, precision: how the
             model is run (`engine.run_options`); None: its own way.
         plan_cache: keep compiled graphs on disk, for a faster start.
+        plan_build: where no plan is kept yet: "wait" for it at the start; "background": serve on
+            the next best backend while it is built; "auto": wait where that does not take long.
         plans_dir: where; None: `lipwire/plans` in the user's cache folder (XDG).
         max_plans_mb: of all that is kept; the least recently used goes first.
         avatar_dirs: folders of avatars, searched before the bundled ones.
@@ -120,6 +122,7 @@ class Settings(BaseSettings):
     guidance_scale: float | None = Field(default=None, ge=1.0, le=10.0)
     precision: str | None = None
     plan_cache: bool = True
+    plan_build: Literal["auto", "wait", "background"] = "auto"
     plans_dir: Path | None = None
     max_plans_mb: int = Field(default=DEFAULT_MAX_BYTES >> 20, ge=0)
     avatar_dirs: Annotated[tuple[Path, ...], NoDecode] = ()

@@ -81,6 +81,12 @@ class EngineConnections:
             logger.error("engine: a gateway does not read its messages and is let go")
             self._lose(connection)
 
+    def greet(self, greeting: EngineReady) -> None:
+        """Tells everybody another greeting, and whoever comes later."""
+        self._greeting = greeting
+        for connection in list(self._outboxes):
+            self.send(connection, greeting)
+
     def take_lost(self) -> list[Connection]:
         """The gateways that were lost since the last call.
 

@@ -46,6 +46,12 @@ class EngineCore(Protocol):
     def describe(self) -> EngineReady:
         """What was loaded, after a warm-up."""
 
+    def changed(self) -> EngineReady | None:
+        """What `describe` would say now, where it has changed since it was last told."""
+
+    def stop(self) -> None:
+        """Ends what is under way beside the streams."""
+
     def open(self, request: OpenSession) -> None:
         """Starts a stream whose first frame has index 0.
 
@@ -87,6 +93,12 @@ class PassthroughCore:
             lookahead_samples=0,
             hop_ms=0.0,
         )
+
+    def changed(self) -> EngineReady | None:
+        return None
+
+    def stop(self) -> None:
+        """Nothing is under way."""
 
     def open(self, request: OpenSession) -> None:
         avatar = self._avatar(request.avatar or "") if request.mode == "avatar" else None

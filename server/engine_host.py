@@ -151,6 +151,7 @@ class EngineHost:
         if self.ready is not None:  # calls wait: only what they need
             shown = {stream.avatar for stream in self._streams.values() if stream.avatar}
             settings = dataclasses.replace(settings, calibrate=False, prepare=tuple(shown))
+            settings = dataclasses.replace(settings, failed_builds=self.ready.failed_builds)
         settings = dataclasses.replace(settings, avoid=dict(self._crashes.avoid))
         process = context.Process(
             target=run_engine, args=(theirs, settings), name="engine", daemon=True
@@ -212,6 +213,11 @@ class EngineHost:
                     failures = 0
                     break
 
+    def _take_change(self, ready: EngineReady) -> None:
+        self.ready = ready
+        why = ready.choice.why if ready.choice is not None else "it was asked for"
+        logger.info("engine: backend=%s, because %s, hop_ms=%.1f", ready.backend, why, ready.hop_ms)
+
     def _note_crash(self) -> None:
         choice = self.ready.choice if self.ready is not None else None
         if choice is None or choice.asked:  # a backend that was named runs, or none
@@ -260,6 +266,8 @@ class EngineHost:
             case EngineReady():
                 if loaded is not None and not loaded.done():
                     loaded.set_result(message)
+                else:
+                    self._take_change(message)
             case EngineFailed():
                 if loaded is not None and not loaded.done():
                     loaded.set_exception(EngineUnavailable(message.message))

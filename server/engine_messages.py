@@ -19,6 +19,7 @@ from engine.plans.cache import PlanCache
 from engine.run_options import RunOptions
 from server.capacity import HopCost
 from server.logs import LogFormat
+from server.plan_counts import PlanCounts
 
 Mode = Literal["avatar", "live"]
 
@@ -40,6 +41,9 @@ class EngineSettings:
         listen: Unix socket where gateways connect besides the one that starts the engine, in a
             folder that only its user can enter: what comes over it is unpickled.
         avoid: backends that "auto" must not try: name -> why.
+        longest_build_s: plans that take longer to build are built beside another backend that
+            serves meanwhile; None: the start waits for all.
+        failed_builds: backends whose plans could not be built: name -> why.
     """
 
     core: str
@@ -55,6 +59,8 @@ class EngineSettings:
     calibrate: bool = False
     listen: Path | None = None
     avoid: Mapping[str, str] = field(default_factory=dict)
+    longest_build_s: float | None = None
+    failed_builds: Mapping[str, str] = field(default_factory=dict)
 
 
 # --- gateway to engine ---------------------------------------------------------
@@ -143,7 +149,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class EngineReady:
-    """The model is loaded and warm.
+    """The model is loaded and warm; told again whenever any of this changes.
 
     Attributes:
         hop_frames: frames of the longest hops; how many calls fit is counted with these.
@@ -153,6 +159,8 @@ class EngineReady:
         choice: which backend runs and why; None where none does.
         shorter_hops_ms: measured time of one warm hop of each shorter length that is used while
             few calls are there.
+        plans: what happened to compiled graphs in this engine.
+        failed_builds: as of the settings, and what failed since.
     """
 
     model: str
@@ -164,6 +172,8 @@ class EngineReady:
     hop_costs: tuple[HopCost, ...] = ()
     choice: BackendChoice | None = None
     shorter_hops_ms: Mapping[int, float] = field(default_factory=dict)
+    plans: PlanCounts = field(default_factory=PlanCounts)
+    failed_builds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shortest_hop(self) -> tuple[int, float]:

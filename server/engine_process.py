@@ -130,8 +130,12 @@ class EngineLoop:
             for gateway in self._gateways.take_lost():
                 self._leave(gateway)
             idle = not self._step()
+            changed = self._core.changed()
+            if changed is not None:
+                self._gateways.greet(changed)
 
     def close(self) -> None:
+        self._core.stop()
         for session in self._sessions.values():
             session.block.close()
         self._sessions.clear()

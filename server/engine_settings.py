@@ -8,6 +8,8 @@ from server.config import Settings
 from server.engine_messages import EngineSettings
 from server.run_arguments import run_options
 
+LONGEST_WAIT_S = 20.0  # for a plan, at a start: beyond it another backend serves meanwhile
+
 
 def engine_settings(
     settings: Settings, core: str | None = None, listen: Path | None = None
@@ -30,4 +32,7 @@ def engine_settings(
         plans=settings.plans,
         calibrate=settings.calibrate,
         listen=listen,
+        longest_build_s={"auto": LONGEST_WAIT_S, "wait": None, "background": 0.0}[
+            settings.plan_build
+        ],
     )

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.avatar import AvatarSource, PreparedAvatar, load_avatar, prepare_avatar
-from engine.backends.base import Backend
-from engine.backends.portable import is_portable
-from engine.backends.select import OpenRequest, choose_backend
+from engine.backends.select import OpenRequest
 from engine.camera import CameraSource
 from engine.checkpoints import resolve_model
 from engine.errors import AvatarError, ConfigError
@@ -30,11 +28,12 @@ from server.engine_calibration import measure_hops
 from server.engine_core import SessionFrames
 from server.engine_messages import EngineReady, EngineSettings, OpenSession
 from server.hop_length import HopLength
-from server.warm_up import in_real_time, warm_up
+from server.plan_builder import PlanBuilder, build_command
+from server.serving_backend import ServingBackend
+from server.warm_up import warm_hops
 
 logger = logging.getLogger(__name__)
 
-SHORT_HOPS = (1, 2)  # used below the model's own length, while there is room
 PAUSE_WITHIN_S = 1.0
 PREPARED_AVATARS = 8  # kept in memory, about 80 MB each at 512 px and 8 s
 
@@ -64,15 +63,17 @@ class StreamsCore:
             raise ConfigError(
                 f"expected hop_frames of at most {chosen.window_frames}, got {self._hop_frames}"
             )
-        self._hop_frames_set = settings.hop_frames is not None
-        self._hop_ms: dict[int, float] = {}
-        opened = choose_backend(
+        shorter = settings.hop_frames is None
+        self._serving = ServingBackend(
             OpenRequest(folder, run.precision, chosen, settings.plans),
             settings.backend,
+            lambda backend: warm_hops(backend, self._hop_frames, shorter=shorter),
+            lambda candidate: PlanBuilder(build_command(settings, candidate)),
             avoid=settings.avoid,
-            trial=self._try,
+            longest_build_s=settings.longest_build_s,
+            failed_builds=settings.failed_builds,
         )
-        self._backend, self._choice = opened.backend, opened.choice
+        self._backend = self._serving.backend
         # Shared by all sessions: it keeps nothing of their pictures, and they are run in turn.
         self._detector = open_detector(folder)
         self._budget = DetectorBudget()
@@ -82,11 +83,10 @@ class StreamsCore:
         self._prepared: dict[str, PreparedAvatar] = {}
         self._scheduler = Scheduler(self._backend)
         self._sessions: dict[str, _Session] = {}
-        self._hop_length = HopLength(self._hop_ms)
+        self._hop_length = HopLength(self._serving.hops_ms)
 
     def describe(self) -> EngineReady:
         """Prepares the avatars, so that no call waits for it; the network is warm."""
-        spec = self._backend.spec
         names = self._prepare
         if names is None:
             names = tuple(info.name for info in self._library.infos())
@@ -97,9 +97,30 @@ class StreamsCore:
                 logger.warning("avatar %s left out: %s", name, error)
         costs: dict[int, Sequence[HopCost]] = {}
         if self._calibrate:
-            costs = {length: self._hop_costs(length) for length in self._hop_ms}
-            self._hop_length = HopLength({length: of[0].wall_ms for length, of in costs.items()})
-        hops_ms = dict(self._hop_ms)
+            costs = {length: self._hop_costs(length) for length in self._serving.hops_ms}
+            self._set_hop_costs({length: of[0].wall_ms for length, of in costs.items()})
+        return self._ready(tuple(costs.get(self._hop_frames, ())))
+
+    def changed(self) -> EngineReady | None:
+        """What is new, where another backend runs or is not to come."""
+        ran = self._backend.name
+        if not self._serving.poll():
+            return None
+        if self._backend.name != ran:
+            self._set_hop_costs(self._serving.hops_ms)
+        return self._ready(())
+
+    def stop(self) -> None:
+        """Ends the build of a better backend's plans."""
+        self._serving.stop()
+
+    def _set_hop_costs(self, costs_ms: Mapping[int, float]) -> None:
+        self._hop_length = HopLength(costs_ms)
+        self._hop_length.set_streams(len(self._sessions))
+
+    def _ready(self, hop_costs: tuple[HopCost, ...]) -> EngineReady:
+        spec, serving = self._backend.spec, self._serving
+        hops_ms = dict(serving.hops_ms)
         return EngineReady(
             model=spec.name,
             backend=self._backend.name,
@@ -107,20 +128,12 @@ class StreamsCore:
             hop_frames=self._hop_frames,
             lookahead_samples=spec.audio.lookahead_samples,
             hop_ms=hops_ms.pop(self._hop_frames),
-            hop_costs=tuple(costs.get(self._hop_frames, ())),
-            choice=self._choice,
+            hop_costs=hop_costs,
+            choice=serving.choice,
             shorter_hops_ms=hops_ms,
+            plans=serving.plan_counts,
+            failed_builds=dict(serving.failed_builds),
         )
-
-    def _try(self, backend: Backend) -> None:
-        """Warms a backend up: hops of the greatest length, and shorter ones where they may be."""
-        longest = self._hop_frames
-        self._hop_ms = {longest: warm_up(backend, longest)}
-        if not in_real_time(backend, longest, self._hop_ms[longest]):
-            return
-        if not self._hop_frames_set and is_portable(backend, longest):
-            shorter = (length for length in SHORT_HOPS if length < longest)
-            self._hop_ms |= {length: warm_up(backend, length) for length in shorter}
 
     def open(self, request: OpenSession) -> None:
         spec = self._backend.spec
@@ -213,7 +226,7 @@ class StreamsCore:
 
     def _hop_costs(self, hop_frames: int) -> Sequence[HopCost]:
         """What hops cost with all that belongs to them; without an avatar, the network alone."""
-        hop_ms = self._hop_ms[hop_frames]
+        hop_ms = self._serving.hops_ms[hop_frames]
         own_ms = hop_frames * FRAME_SAMPLES * 1000 / SAMPLE_RATE_HZ
         if not self._prepared or hop_ms > own_ms:
             return (HopCost(1, hop_ms, hop_ms),)

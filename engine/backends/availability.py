@@ -1,7 +1,8 @@
 """What is known of a backend before and after it was tried, as data that people can be shown.
 
-A backend is ready or absent. Of those that are ready the first one that opens the model and
-passes its trial runs it; the better ones that were passed over say why.
+A backend is ready or absent, or would be ready if its plans were built, and that may take longer
+than a server can wait. Of those that are ready the first one that opens the model and passes its
+trial runs it; the better ones that were passed over say why.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 AbsentReason = Literal["not_installed", "no_files", "no_device", "driver", "unsupported"]
-PassedReason = AbsentReason | Literal["failed", "crashed"]
+PassedReason = AbsentReason | Literal["failed", "crashed", "building", "no_plan"]
 
 # These need a person: what is merely not there is how most machines are.
 BROKEN_REASONS: frozenset[PassedReason] = frozenset({"driver", "failed", "crashed"})
@@ -50,13 +51,25 @@ Availability = Ready | Absent
 
 
 @dataclass(frozen=True, slots=True)
+class NeedsPlan:
+    """A backend that runs compiled plans, which are built where the cache has none.
+
+    Attributes:
+        build_s: about how long building all of them takes.
+    """
+
+    build_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class PassedOver:
     """A better backend than the one that runs, and why it does not run.
 
     Attributes:
         name: as `auto` calls it: torch comes twice, as "torch-cuda" and "torch-cpu".
         reason: for programs; "failed" raised when it was opened or tried, "crashed" took its
-            process with it.
+            process with it; "building": its plan is being built, and it takes over then;
+            "no_plan": its plan is not there and nobody builds it.
     """
 
     name: str
@@ -87,6 +100,9 @@ class BackendChoice:
     @property
     def why(self) -> str:
         """The end of the sentence "runs on NAME because"."""
+        building = [item.name for item in self.passed if item.reason == "building"]
+        if building:
+            return f"the plan for {building[0]} is being built, which takes over then"
         if self.asked:
             return "it was asked for"
         if not self.passed:

@@ -11,7 +11,7 @@ import importlib.metadata
 import importlib.util
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,12 +19,13 @@ from engine.backends.availability import (
     Absent,
     Availability,
     BackendChoice,
+    NeedsPlan,
     PassedOver,
     Ready,
     nvidia_driver_loaded,
 )
 from engine.backends.base import Backend
-from engine.errors import BackendError, ConfigError
+from engine.errors import BackendError, ConfigError, PlanMissing
 from engine.plans.cache import PlanCache
 from engine.spec import ModelSpec
 
@@ -34,6 +35,10 @@ BackendName = Literal["auto", "torch", "openvino", "onnxruntime", "tensorrt"]
 Precision = Literal["f32", "bf16", "f16"]
 
 ONNX_FILES = ("unet.onnx", "codec_encoder.onnx", "codec_decoder.onnx", "audio_encoder.onnx")
+# About how long a cold start compiles: the bundled model's graphs (benchmarks/plan_start.py), and
+# a U-Net that TensorRT tunes kernel by kernel (docs/tensorrt.md).
+OPENVINO_BUILD_S = 3.0
+TENSORRT_BUILD_S = 300.0
 SAFETENSORS_FILES = ("unet.safetensors", "codec.safetensors", "audio_encoder.safetensors")
 
 
@@ -61,19 +66,27 @@ class Candidate:
         name: what `open_backend` takes is the part before "-".
         availability: looks whether it can run the model of a folder here; loads no model.
         open: loads and compiles the model.
+        plans: what its plans cost to build; None: it has none. They are opened through the
+            request's `PlanCache`, which says what is missing.
     """
 
     name: str
     availability: Callable[[Path], Availability]
     open: Callable[[OpenRequest], Backend]
+    plans: NeedsPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenBackend:
-    """A backend that is open, and why it is this one."""
+    """A backend that is open, and why it is this one.
+
+    Attributes:
+        awaited: a better candidate, whose plans are to be built; None: there is none.
+    """
 
     backend: Backend
     choice: BackendChoice
+    awaited: str | None = None
 
 
 def _version(distribution: str) -> str | None:
@@ -165,9 +178,14 @@ def _open_tensorrt(request: OpenRequest) -> Backend:
 # The best first; torch comes twice, because it is the best choice on CUDA and the last resort
 # on a CPU.
 CANDIDATES = (
-    Candidate("tensorrt", _tensorrt_availability, _open_tensorrt),
+    Candidate("tensorrt", _tensorrt_availability, _open_tensorrt, NeedsPlan(TENSORRT_BUILD_S)),
     Candidate("torch-cuda", _cuda_availability, _open_torch),
-    Candidate("openvino", lambda folder: _graphs_availability("openvino", folder), _open_openvino),
+    Candidate(
+        "openvino",
+        lambda folder: _graphs_availability("openvino", folder),
+        _open_openvino,
+        NeedsPlan(OPENVINO_BUILD_S),
+    ),
     Candidate(
         "onnxruntime", lambda folder: _graphs_availability("onnxruntime", folder), _open_onnxruntime
     ),
@@ -197,13 +215,16 @@ def choose_backend(
     *,
     avoid: Mapping[str, str] | None = None,
     trial: Callable[[Backend], object] | None = None,
+    longest_build_s: float | None = None,
 ) -> ChosenBackend:
     """The backend that runs the model of a folder, and why it is that one.
 
     Args:
         name: a backend, or "auto" for the best that works here.
-        avoid: candidates that "auto" must not try: name -> why.
+        avoid: candidates that must not be tried where there are others: name -> why.
         trial: run with a backend that was opened; one that raises in it does not work.
+        longest_build_s: plans that take longer to build than this are not waited for: the next
+            best runs, also in place of a backend that was named. None: all are waited for.
 
     Raises:
         ConfigError: the folder's `model.json` is absent or wrong.
@@ -216,31 +237,61 @@ def choose_backend(
     if precision is not None and precision not in get_args(Precision):
         raise BackendError(f"expected a precision of {get_args(Precision)}, got {precision!r}")
     ModelSpec.read(request.model_dir)
+    named = _named(name)
     passed: list[PassedOver] = []
-    for candidate in _named(name):
+    awaited: str | None = None
+    for candidate in [*named, *(item for item in CANDIDATES if item not in named)]:
+        if candidate not in named and awaited is None:
+            break  # who names one would rather know than get another
         refusal = _refusal(candidate, request, avoid or {})
         if refusal is None:
             try:
-                backend = _opened(candidate, request, trial)
+                backend = _opened(candidate, request, trial, longest_build_s)
+            except PlanMissing as error:
+                refusal = _without_plan(candidate, error, first=awaited is None)
+                awaited = awaited or candidate.name
             except BackendError as error:
                 remedy = "look into the log; lipwire doctor"
                 refusal = PassedOver(candidate.name, "failed", str(error), remedy)
             else:
-                return ChosenBackend(
-                    backend, BackendChoice(candidate.name, name != "auto", tuple(passed))
-                )
-        if name != "auto" and len(passed) + 1 == len(_named(name)):
+                choice = BackendChoice(candidate.name, name != "auto", tuple(passed))
+                return ChosenBackend(backend, choice, awaited)
+        if name != "auto" and awaited is None and candidate is named[-1]:
             raise BackendError(f"backend {name}: {refusal.detail}. To do: {refusal.remedy}.")
         level = logging.WARNING if refusal.broken else logging.INFO
         logger.log(level, "backend %s passed over: %s", candidate.name, refusal.detail)
         passed.append(refusal)
+    if awaited is not None:
+        logger.info("nothing else runs %s: waiting for the plan", request.model_dir)
+        return choose_backend(request, name, avoid=avoid, trial=trial)
     reasons = "; ".join(f"{item.name}: {item.detail}" for item in passed)
     raise BackendError(f"no backend can run {request.model_dir}: {reasons}")
+
+
+def open_candidate(
+    name: str, request: OpenRequest, trial: Callable[[Backend], object] | None = None
+) -> Backend:
+    """One candidate, by its own name, from plans that are there; it was found available before.
+
+    Raises:
+        PlanMissing: a plan is still not there.
+        BackendError: it refuses the model or fails its trial.
+    """
+    candidate = next(item for item in CANDIDATES if item.name == name)
+    return _opened(candidate, request, trial, longest_build_s=0.0)
 
 
 def _named(name: str) -> list[Candidate]:
     """The candidates that a name means; "torch" is whichever of the two works."""
     return [item for item in CANDIDATES if name == "auto" or item.name.split("-")[0] == name]
+
+
+def _without_plan(candidate: Candidate, error: PlanMissing, *, first: bool) -> PassedOver:
+    """Why a candidate is passed over whose plan is missing; the best such one is built."""
+    if first:
+        return PassedOver(candidate.name, "building", str(error), "it takes over when it is built")
+    remedy = f"lipwire plans build --backend {candidate.name}"
+    return PassedOver(candidate.name, "no_plan", str(error), remedy)
 
 
 def _refusal(
@@ -265,14 +316,21 @@ def _availability(candidate: Candidate, model_dir: Path) -> Availability:
 
 
 def _opened(
-    candidate: Candidate, request: OpenRequest, trial: Callable[[Backend], object] | None
+    candidate: Candidate,
+    request: OpenRequest,
+    trial: Callable[[Backend], object] | None,
+    longest_build_s: float | None,
 ) -> Backend:
     """The backend, open and tried.
 
     Raises:
         ConfigError: a setting that no backend can use.
+        PlanMissing: it would have to build plans for longer than that.
         BackendError: anything else; libraries and drivers raise what they like.
     """
+    needs, plans = candidate.plans, request.plans
+    if needs and plans and longest_build_s is not None and needs.build_s > longest_build_s:
+        request = replace(request, plans=plans.loading_only())
     try:
         backend = candidate.open(request)
         if trial is not None:

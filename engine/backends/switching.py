@@ -100,9 +100,7 @@ class SwitchingBackend:
     def new_session(self, *, hop_frames: int, seed: int) -> SwitchingSession:
         """Fresh state for one session."""
         state = self._backend.new_session(hop_frames=hop_frames, seed=seed)
-        session = SwitchingSession(self, hop_frames, seed, self._backend, state)
-        self._sessions.add(session)
-        return session
+        return self._session(hop_frames, seed, state)
 
     def export_session(self, state: SessionState) -> SessionContext:
         """What a session carries, copied from the backend that it runs on.
@@ -121,9 +119,7 @@ class SwitchingBackend:
         state = _imported(self._backend, context)
         if state is None:
             return self.new_session(hop_frames=context.hop_frames, seed=context.seed)
-        session = SwitchingSession(self, context.hop_frames, context.seed, self._backend, state)
-        self._sessions.add(session)
-        return session
+        return self._session(context.hop_frames, context.seed, state)
 
     def warm_up(self, hop_frames: int) -> None:
         """Makes hops of this length ready."""
@@ -150,6 +146,11 @@ class SwitchingBackend:
         if not isinstance(state, SwitchingSession) or state.owner is not self:
             raise StreamError(f"expected a session of this {self.name} backend")
         return state
+
+    def _session(self, hop_frames: int, seed: int, state: SessionState) -> SwitchingSession:
+        session = SwitchingSession(self, hop_frames, seed, self._backend, state)
+        self._sessions.add(session)
+        return session
 
     def _use(self, backend: Backend) -> None:
         self._backend = backend

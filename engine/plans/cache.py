@@ -18,13 +18,14 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from engine.errors import LipwireError, PlanError
+from engine.errors import LipwireError, PlanError, PlanMissing
 from engine.media import F32
+from engine.plans.events import PlanEvent, RejectionReason
 from engine.plans.file_lock import FileLock
 from engine.plans.folder import (
     MANIFEST_FILE,
@@ -115,10 +116,18 @@ class PlanCache:
     Attributes:
         folder: created when the first plan is kept.
         max_bytes: of all plans; the least recently used goes first.
+        builds: False: plans are loaded only, and what would have to be built is `PlanMissing`.
+        watcher: told what happens to plans.
     """
 
     folder: Path
     max_bytes: int = DEFAULT_MAX_BYTES
+    builds: bool = True
+    watcher: Callable[[PlanEvent], None] | None = field(default=None, compare=False)
+
+    def loading_only(self) -> PlanCache:
+        """The same plans, none of which is built or waited for."""
+        return replace(self, builds=False)
 
     def open(self, key: PlanKey, maker: PlanMaker[PlanT]) -> OpenPlan[PlanT]:
         """The plan of a key: from the disk where it can be trusted, else built and kept.
@@ -126,32 +135,83 @@ class PlanCache:
         Waits while another process builds the same one.
 
         Raises:
+            PlanMissing: it is not there to be loaded, and this cache builds none.
             LipwireError, OSError: the maker's own, when it cannot build.
         """
         digest = key.digest()
-        name = f"{key.component} ({digest[:_SHOWN_CHARS]})"
+        folder = self.folder / digest
+        if not self.builds and not folder.is_dir():
+            raise PlanMissing(f"there is no plan of {_name(key)} in {self.folder}")
         try:
             # For this user alone: who may write here decides what runs.
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            building = FileLock.take(self._lock_path(digest), "alone", create=True)
+            building = self._lock(digest, key)
         except OSError as error:
-            logger.warning("plan of %s: built without the cache: %s", name, error)
-            return OpenPlan(maker.build(), loaded=False, use=None)
+            return self._open_unlocked(key, maker, error)
         try:
-            if (self.folder / digest).exists():
+            if folder.exists():
                 try:
-                    return self._load(digest, key, maker)
-                except (LipwireError, OSError) as error:
-                    logger.warning("plan of %s is not used, building it anew: %s", name, error)
-            plan = maker.build()
+                    return self._load(key, maker)
+                except PlanError as error:
+                    self._refuse_build(key, error)
+                    logger.warning(
+                        "plan of %s is not used, building it anew: %s", _name(key), error
+                    )
+            self._refuse_build(key)
+            plan = self._built(key, maker)
             use: FileLock | None = None
             try:
                 use = self._store(digest, key, maker, plan)
             except (LipwireError, OSError) as error:
-                logger.warning("plan of %s is used but not kept: %s", name, error)
+                logger.warning("plan of %s is used but not kept: %s", _name(key), error)
             return OpenPlan(plan, loaded=False, use=use)
         finally:
             building.release()
+
+    def _lock(self, digest: str, key: PlanKey) -> FileLock:
+        """The lock of a plan, alone.
+
+        Raises:
+            PlanMissing: it is taken, and this cache waits for nobody.
+            OSError: the folder cannot be written.
+        """
+        path = self._lock_path(digest)
+        if self.builds:
+            return FileLock.take(path, "alone", create=True)
+        lock = FileLock.take_now(path, "alone", create=True)
+        if lock is None:
+            raise PlanMissing(f"another process is at work on the plan of {_name(key)}")
+        return lock
+
+    def _open_unlocked(
+        self, key: PlanKey, maker: PlanMaker[PlanT], error: OSError
+    ) -> OpenPlan[PlanT]:
+        """A plan from a folder that cannot be written, as in an image; else built for this user."""
+        if (self.folder / key.digest()).is_dir():
+            try:
+                return self._load(key, maker, locked=False)
+            except PlanError as damage:
+                self._refuse_build(key, damage)
+                logger.warning("plan of %s is not used: %s", _name(key), damage)
+        self._refuse_build(key)
+        logger.warning("plan of %s: built without the cache: %s", _name(key), error)
+        return OpenPlan(self._built(key, maker), loaded=False, use=None)
+
+    def _refuse_build(self, key: PlanKey, error: PlanError | None = None) -> None:
+        """Raises PlanMissing where this cache builds nothing."""
+        if not self.builds:
+            why = "it is gone" if error is None else str(error)
+            raise PlanMissing(f"the plan of {_name(key)} is not used: {why}") from error
+
+    def _built(self, key: PlanKey, maker: PlanMaker[PlanT]) -> PlanT:
+        self._tell(PlanEvent("building", key.component))
+        plan = maker.build()
+        self._tell(PlanEvent("built", key.component))
+        return plan
+
+    def _tell(self, event: PlanEvent) -> None:
+        if self.watcher is not None:
+            self.watcher(event)
 
     def plans(self) -> list[PlanInfo]:
         """Every plan on the disk, the least recently used first."""
@@ -164,6 +224,14 @@ class PlanCache:
             if (info := self._info(path.name)) is not None
         ]
         return sorted(found, key=lambda info: (info.used_ns, info.digest))
+
+    def size_bytes(self) -> int:
+        """Of all plans on the disk, those that are being built left out."""
+        try:
+            folders = [path for path in self.folder.iterdir() if len(path.name) == _DIGEST_CHARS]
+            return sum(_size(path) for path in folders)
+        except OSError:  # no folder yet, or a plan was removed meanwhile
+            return 0
 
     def prune(self, max_bytes: int | None = None) -> list[PlanInfo]:
         """Removes what killed builders left, damaged plans, and plans down to a size.
@@ -192,14 +260,38 @@ class PlanCache:
     def _hidden(self, digest: str, what: str) -> Path:
         return self.folder / f".{digest}.{what}"
 
-    def _load(self, digest: str, key: PlanKey, maker: PlanMaker[PlanT]) -> OpenPlan[PlanT]:
-        folder = self.folder / digest
-        golden = verified_golden(folder, key)
-        plan = maker.load(folder)
-        golden.check(maker.run(plan, golden.inputs))
-        manifest = folder / MANIFEST_FILE
-        os.utime(manifest)
-        return OpenPlan(plan, loaded=True, use=FileLock.take(manifest, "shared"))
+    def _load(
+        self, key: PlanKey, maker: PlanMaker[PlanT], *, locked: bool = True
+    ) -> OpenPlan[PlanT]:
+        """A plan that lies in the folder.
+
+        Args:
+            locked: its lock is held, and that it is in use is to be marked.
+
+        Raises:
+            PlanError: it cannot be trusted.
+        """
+        folder = self.folder / key.digest()
+        use: FileLock | None = None
+        reason: RejectionReason = "damaged"
+        try:
+            golden = verified_golden(folder, key)
+            reason = "refused"
+            plan = maker.load(folder)
+            outputs = maker.run(plan, golden.inputs)
+            reason = "golden"
+            golden.check(outputs)
+            if locked:
+                manifest = folder / MANIFEST_FILE
+                os.utime(manifest)
+                use = FileLock.take(manifest, "shared")
+        except (LipwireError, OSError) as error:
+            if isinstance(error, OSError):
+                reason = "disk"
+            self._tell(PlanEvent("rejected", key.component, reason))
+            raise PlanError(str(error)) from error
+        self._tell(PlanEvent("loaded", key.component))
+        return OpenPlan(plan, loaded=True, use=use)
 
     def _store(
         self, digest: str, key: PlanKey, maker: PlanMaker[PlanT], plan: PlanT
@@ -298,6 +390,10 @@ class PlanCache:
             return PlanInfo(digest, key, size, used_ns, not self._is_free(digest), problem)
         except FileNotFoundError:  # removed meanwhile
             return None
+
+
+def _name(key: PlanKey) -> str:
+    return f"{key.component} ({key.digest()[:_SHOWN_CHARS]})"
 
 
 def _size(folder: Path) -> int:

@@ -21,6 +21,7 @@ from engine.backends.select import (
     open_backend,
 )
 from engine.errors import BackendError, ConfigError
+from engine.plans.cache import PlanCache
 from tests.fakes import FakeBackend
 from tests.tiny_models import make_tiny_model
 
@@ -164,3 +165,31 @@ def test_where_better_ones_are_merely_absent_the_reason_names_them(tiny_onnx_mod
     chosen = choose_backend(OpenRequest(tiny_onnx_model))
     assert not any(item.broken for item in chosen.choice.passed)
     assert chosen.choice.why.endswith("(no tensorrt, no torch-cuda)")
+
+
+def test_a_plan_that_takes_too_long_to_build_is_not_waited_for(
+    tiny_onnx_model: Path, tmp_path: Path
+) -> None:
+    request = OpenRequest(tiny_onnx_model, plans=PlanCache(tmp_path))
+    chosen = choose_backend(request, longest_build_s=0.0)
+    assert chosen.choice.name == "onnxruntime" and chosen.awaited == "openvino"
+    (building,) = [item for item in chosen.choice.passed if item.reason == "building"]
+    assert building.name == "openvino" and not building.broken
+    assert "there is no plan of codec_encoder" in building.detail
+    assert chosen.choice.why == "the plan for openvino is being built, which takes over then"
+    named = choose_backend(request, "openvino", longest_build_s=0.0)
+    assert (named.choice.name, named.awaited) == ("onnxruntime", "openvino")
+    waited = choose_backend(request, longest_build_s=60.0)
+    assert waited.choice.name == "openvino" and waited.awaited is None
+    kept = choose_backend(request, longest_build_s=0.0)
+    assert kept.choice.name == "openvino" and kept.awaited is None
+
+
+def test_where_nothing_else_runs_the_plan_is_waited_for(
+    tiny_onnx_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = [item for item in select.CANDIDATES if item.name == "openvino"]
+    monkeypatch.setattr(select, "CANDIDATES", tuple(only))
+    request = OpenRequest(tiny_onnx_model, plans=PlanCache(tmp_path))
+    chosen = choose_backend(request, longest_build_s=0.0)
+    assert chosen.choice.name == "openvino" and chosen.awaited is None
