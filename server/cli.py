@@ -203,6 +203,19 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tls-cert", type=Path, help="certificate chain, PEM: serve https")
     parser.add_argument("--tls-key", type=Path, help="its key, PEM")
+    parser.add_argument("--udp-ports", metavar="FIRST-LAST", help="of media (any that is free)")
+    parser.add_argument(
+        "--media-address",
+        dest="media_addresses",
+        action="append",
+        help="of this machine, for media (all but loopback)",
+    )
+    parser.add_argument(
+        "--public-address",
+        dest="public_addresses",
+        action="append",
+        help="where clients reach this machine's media behind one-to-one NAT",
+    )
     parser.add_argument("--token-secret-file", type=Path, help="what tokens are signed with")
     parser.add_argument("--model", help="name or folder of the model (bundled)")
     parser.add_argument(

@@ -8,13 +8,21 @@ The TOML file holds the same names as this class, at its top level.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.errors import ConfigError
@@ -35,11 +43,23 @@ ICE_URL = re.compile(r"(stun|turn)s?:[A-Za-z0-9.:\[\]_-]+(\?transport=(udp|tcp))
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
+def _ip_address(value: str) -> str:
+    """The address as it is usually written.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return str(ipaddress.ip_address(value))
+
+
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
+
+
 class Settings(BaseSettings):
     """What `lipwire serve` can be told.
 
     Attributes:
-        host, port: where HTTP listens. Media uses ephemeral UDP ports.
+        host, port: where HTTP listens.
         gateways: processes that hold the calls, behind one port and over one engine; 0: as many as
             the engine can feed.
         max_sessions: calls at once at most; more are answered 503. None: as many as this machine
@@ -57,6 +77,9 @@ class Settings(BaseSettings):
             configuration folder (XDG). LIPWIRE_TOKEN_SECRET, where it is set, is the secret itself.
         allowed_origins: of pages elsewhere that may use this server, "https://example.org".
         tls_cert, tls_key: PEM files, for https; both or none.
+        udp_ports: of media, "50000-50100", first and last; None: any that is free.
+        media_addresses: of this machine, for media; none: all but loopback.
+        public_addresses: under which clients reach this machine's media behind one-to-one NAT.
         stun_urls, turn_urls: that clients are told of, "turn:turn.example.org:3478".
         turn_secret: shared with the TURN servers (coturn: `static-auth-secret`).
         turn_ttl_s: how long a client's TURN credentials last; a call needs them to the end.
@@ -107,6 +130,9 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    udp_ports: Annotated[tuple[int, int] | None, NoDecode] = None
+    media_addresses: Annotated[tuple[IpAddress, ...], NoDecode] = ()
+    public_addresses: Annotated[tuple[IpAddress, ...], NoDecode] = ()
     stun_urls: Annotated[tuple[str, ...], NoDecode] = ()
     turn_urls: Annotated[tuple[str, ...], NoDecode] = ()
     turn_secret: SecretStr | None = None
@@ -145,7 +171,27 @@ class Settings(BaseSettings):
     log_format: LogFormat = "text"
     aiortc_overrides: bool = True
 
-    @field_validator("trusted_proxies", "allowed_origins", "stun_urls", "turn_urls", mode="before")
+    @field_validator("udp_ports", mode="before")
+    @classmethod
+    def _read_ports(cls, value: Any) -> Any:
+        """ "FIRST-LAST" as two numbers."""
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"(\d+)-(\d+)", value)
+        first, last = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1024 <= first <= last <= 65_535:
+            raise ValueError(f"expected FIRST-LAST within 1024-65535, got {value!r}")
+        return first, last
+
+    @field_validator(
+        "trusted_proxies",
+        "allowed_origins",
+        "media_addresses",
+        "public_addresses",
+        "stun_urls",
+        "turn_urls",
+        mode="before",
+    )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         """Environment variables hold several values with commas between them."""

@@ -23,6 +23,7 @@ from av import AudioFrame, VideoFrame
 
 from server.engine_messages import Mode
 from server.logs import SessionLog
+from server.media_network import MediaNetwork
 from server.message_rate import BURST_MESSAGES, MessageRate
 from server.protocol import (
     CHANNEL,
@@ -55,6 +56,7 @@ class Peer:
         on_connected: called once, when media may flow.
         on_end: called with the reason when the peer is gone.
         meter: counts the connection's packets.
+        network: where its media goes; None: wherever the system says.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Peer:
         on_connected: Callable[[], None],
         on_end: Callable[[str], None],
         meter: ConnectionMeter | None = None,
+        network: MediaNetwork | None = None,
     ) -> None:
         self._mode = mode
         self._media = media
@@ -76,6 +79,7 @@ class Peer:
         self._on_connected = on_connected
         self._on_end = on_end
         self._meter = meter
+        self._network = network or MediaNetwork()
         self._report = RTCStatsReport()
         self._unread = 0
         self._channel: RTCDataChannel | None = None
@@ -97,6 +101,7 @@ class Peer:
         """The SDP answer to a checked offer.
 
         Raises:
+            OfferRefused: no UDP port is free.
             Exception: whatever aiortc makes of an offer that it cannot use.
         """
         connection = self._connection
@@ -107,8 +112,9 @@ class Peer:
             for transceiver in connection.getTransceivers():
                 if transceiver.kind == "video":  # a camera would be decoded for nothing
                     transceiver.direction = "sendonly"
+        self._network.prepare(connection)
         await connection.setLocalDescription(await connection.createAnswer())
-        return tune_answer(connection.localDescription.sdp)
+        return self._network.announce(tune_answer(connection.localDescription.sdp))
 
     def greet(self, greeting: Callable[[], ServerMessage]) -> None:
         """Sends what `greeting` gives as the first message, when the channel opens."""

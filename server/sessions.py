@@ -23,6 +23,7 @@ from server.engine_host import EngineHost
 from server.engine_messages import EngineReady, Mode
 from server.logs import SessionLog
 from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICKS_PER_MS, TICKS_PER_SAMPLE
+from server.media_network import MediaNetwork
 from server.metrics import Metrics, Transport
 from server.peer import Peer
 from server.places import Places
@@ -121,6 +122,9 @@ class Sessions:
         self._metrics = metrics
         self._places = places
         self._suffix = suffix
+        self._network = MediaNetwork(
+            settings.udp_ports, settings.media_addresses, settings.public_addresses
+        )
         self._sessions: dict[str, Session] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -353,6 +357,7 @@ class Sessions:
             on_connected=lambda: self._connected(session),
             on_end=on_end,
             meter=ConnectionMeter(self._metrics.rtp, self._metrics.dropped),
+            network=self._network,
         )
         message = self._ready_message(session, ready)
         peer.greet(lambda: replace(message, epoch_ntp_us=media.epoch_ntp_us))
@@ -491,6 +496,8 @@ class Sessions:
 
 def _unanswerable(session: Session, error: Exception) -> OfferRefused:
     """What to say of an offer at which aiortc raised whatever came to hand."""
+    if isinstance(error, OfferRefused):
+        return error
     # Where, not what: messages of aiortc's quote the offer, its ICE password too.
     where = traceback.extract_tb(error.__traceback__)[-1]
     session.log.warning(

@@ -14,10 +14,12 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 
 from benchmarks.caller import Camera, Received, RecordedCall, recorded_call, vanish
 from server.app import Gateway, create_app
 from server.client.capture import I16, Microphone
+from server.client.errors import CallRefused
 from server.config import Settings
 from server.protocol import ErrorMessage, InterruptedMessage, PongMessage, ReadyMessage, Stats
 from tests.server_fakes import make_avatar
@@ -225,6 +227,21 @@ def test_a_peer_that_vanishes_gives_its_place_back() -> None:
             assert 'lipwire_sessions_ended_total{reason="idle",transport="webrtc"} 1.0' in metrics
 
     run(scenario, idle_timeout_s=1.5, stalled_after_s=0.5)
+
+
+def test_without_a_free_port_for_media_the_next_call_is_refused() -> None:
+    """One port: the first call has it."""
+
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
+        async with live_call(client, speech(20)) as caller:
+            await caller.until(lambda got: len(got.video) > 3)
+            with pytest.raises(CallRefused) as refused:
+                async with live_call(client, speech(20)):
+                    pass
+            assert refused.value.code == "no_media_port"
+        await _until(lambda: gateway.sessions.count == 0)
+
+    run(scenario, udp_ports="47811-47811", max_sessions=2, calibrate=False)
 
 
 def test_a_peer_that_hangs_up_gives_its_place_back_at_once() -> None:

@@ -44,6 +44,15 @@ def test_folders_of_avatars_stand_before_the_bundled_ones(monkeypatch: pytest.Mo
     assert given.avatar_path == (Path("/three"), BUNDLED_AVATARS, uploads)
 
 
+def test_ports_and_addresses_of_media_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIPWIRE_UDP_PORTS", "50000-50100")
+    monkeypatch.setenv("LIPWIRE_PUBLIC_ADDRESSES", "203.0.113.7, 2001:DB8::7")
+    settings = load_settings(media_addresses=["10.0.0.5"])
+    assert settings.udp_ports == (50_000, 50_100)
+    assert settings.public_addresses == ("203.0.113.7", "2001:db8::7")
+    assert settings.media_addresses == ("10.0.0.5",)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -52,6 +61,9 @@ def test_folders_of_avatars_stand_before_the_bundled_ones(monkeypatch: pytest.Mo
         ("prot = 1", "prot"),
         ("port = ", "expected TOML"),
         ("max_sessions = 0", "max_sessions"),
+        ('udp_ports = "50100-50000"', "FIRST-LAST within 1024-65535, got '50100-50000'"),
+        ('udp_ports = "50000"', "FIRST-LAST"),
+        ('public_addresses = ["example.org"]', "public_addresses.0: .*IPv4 or IPv6"),
     ],
 )
 def test_an_unusable_file_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
