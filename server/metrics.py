@@ -114,6 +114,12 @@ class Metrics:
             registry=registry,
         )
         self.late_hops = Counter("lipwire_late_hops", "Hops dropped whole", registry=registry)
+        self.hop_frames = Histogram(
+            "lipwire_hop_frames",
+            "Pictures of a call that the engine made at once",
+            buckets=(1, 2, 4, 8, 16),
+            registry=registry,
+        )
         self.loop_lag = Histogram(
             "lipwire_loop_lag_seconds",
             "By how much a timer of the gateway's event loop was late",

@@ -273,6 +273,7 @@ class SessionMedia:
         self._slot_drops += hop.dropped
         if hop.compute_ms > 0:
             self._compute_ms = hop.compute_ms
+            self._metrics.hop_frames.observe(len(frames))
         if frames:
             self._queue(frames, hop.compute_ms)
         if hop.next_hop_frames is not None and hop.next_hop_frames != self._hop_frames:
