@@ -13,8 +13,9 @@
     damaged pictures    after a loss, pictures are decoded from wrong    waits for a key frame
                           ones until a key frame comes
     encoders            x264 at preset medium 24.7 ms a 512 px frame,    lets settings be passed
-      and bitrate         VP8 8.2 ms; 10 % bitrate changes reopen the
-                          encoder: a key frame each
+      and bitrate         VP8 8.2 ms; a still face's low estimate is
+                          taken for a ceiling, and each change of 10 %
+                          opens the encoder anew, with a key frame
     decode and track    both queues are unbounded: +42 MB/s when a       bounds them
       queues              track is not read
     sender reports      stamped with the sending time, so that a         stamps them with media time
@@ -28,31 +29,25 @@ then runs with stock behaviour. The digests of what is replaced stand in
 from __future__ import annotations
 
 import asyncio
-import fractions
 import logging
 import math
 import queue
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import aiortc
 import av
 import numpy as np
 from aiortc import rtcpeerconnection, rtcrtpreceiver, rtcrtpsender, rtp
-from aiortc.codecs import get_decoder, get_encoder, is_rtx
-from aiortc.codecs.base import Encoder
-from aiortc.codecs.h264 import H264Encoder
-from aiortc.codecs.vpx import Vp8Encoder
+from aiortc.codecs import get_decoder, is_rtx
 from aiortc.jitterbuffer import JitterFrame
-from aiortc.mediastreams import VIDEO_TIME_BASE, MediaStreamTrack, convert_timebase
+from aiortc.mediastreams import MediaStreamTrack
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtp import RtcpSrPacket, RtpPacket
-from av import AudioFrame, VideoFrame
-from av.video.codeccontext import VideoCodecContext
-from av.video.frame import PictureType
+from av import AudioFrame
 
+from server.aiortc_encoders import tuned_encoder
 from server.aiortc_jitter import (
     KEYFRAME_INTERVAL_S,
     SoundJitterBuffer,
@@ -70,14 +65,6 @@ AIORTC_VERSION = "1.16.0"
 SENT_PACKETS = 1024  # kept for retransmission: 3 s at the highest bitrate
 DECODE_BACKLOG = 12  # encoded pictures that may wait for the decoder
 TRACK_BOUND = {"audio": 10, "video": 2}  # decoded frames that may wait for the session
-
-FRAME_RATE = 25
-KEYFRAME_DISTANCE = 3000  # key frames are made when the receiver asks
-MIN_BITRATE = 250_000
-MAX_BITRATE = 3_000_000
-BITS_PER_PIXEL = 0.12  # of the first second, and half of the most that is ever spent
-LADDER = 1.25  # ratio of neighbouring bitrates
-HYSTERESIS_S = 2.0
 
 
 # --- audio level -----------------------------------------------------------------
@@ -211,171 +198,6 @@ def _hand_over(loop: asyncio.AbstractEventLoop, target: asyncio.Queue[Any], item
         loop.call_soon_threadsafe(target.put_nowait, item)
     except RuntimeError:
         return  # the loop closed while the last picture was being decoded
-
-
-# --- encoders --------------------------------------------------------------------
-
-
-class BitrateLadder:
-    """The bitrate that an encoder is open with: steps of 25 %, raised at most every 2 s.
-
-    Attributes:
-        openings: how often the encoder was opened, each time with a key frame.
-    """
-
-    def __init__(self) -> None:
-        self.current = 0
-        self.openings = 0
-        self._wanted: int | None = None
-        self._changed_at = -math.inf
-
-    def want(self, bitrate: int) -> None:
-        """Notes what the receiver says the path can carry."""
-        self._wanted = bitrate
-
-    def choose(self, pixels: int, now: float) -> int:
-        """The bitrate to encode with now."""
-        first = pixels * FRAME_RATE * BITS_PER_PIXEL
-        wanted = first if self._wanted is None else min(self._wanted, 2 * first)
-        wanted = min(max(wanted, MIN_BITRATE), MAX_BITRATE)
-        step = math.floor(math.log(wanted / MIN_BITRATE, LADDER) + 1e-6)
-        rate = int(MIN_BITRATE * LADDER**step)
-        settled = now - self._changed_at >= HYSTERESIS_S
-        if rate < self.current or (rate > self.current and settled):
-            self.current, self._changed_at = rate, now
-        return self.current
-
-
-def _open_codec(
-    name: str, frame: VideoFrame, bitrate: int, options: dict[str, str]
-) -> VideoCodecContext:
-    codec = av.CodecContext.create(name, "w")
-    assert isinstance(codec, VideoCodecContext)
-    codec.width, codec.height = frame.width, frame.height
-    codec.bit_rate = bitrate
-    codec.pix_fmt = "yuv420p"
-    codec.framerate = fractions.Fraction(FRAME_RATE, 1)
-    codec.time_base = VIDEO_TIME_BASE
-    codec.gop_size = KEYFRAME_DISTANCE
-    codec.thread_count = 1
-    codec.options = options
-    return codec
-
-
-def _prepared(frame: VideoFrame, force_keyframe: bool) -> VideoFrame:
-    if frame.format.name != "yuv420p":
-        frame = frame.reformat(format="yuv420p")
-    frame.pict_type = PictureType.I if force_keyframe else PictureType.NONE
-    return frame
-
-
-class TunedVp8Encoder(Vp8Encoder):
-    """libvpx at cpu-used -12 without its noise filter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ladder = BitrateLadder()
-
-    def encode(
-        self, frame: av.frame.Frame, force_keyframe: bool = False
-    ) -> tuple[list[bytes], int]:
-        assert isinstance(frame, VideoFrame)
-        frame = _prepared(frame, force_keyframe)
-        bitrate = self.ladder.choose(frame.width * frame.height, time.monotonic())
-        size = (frame.width, frame.height)
-        if (
-            self.codec is None
-            or (self.codec.width, self.codec.height) != size
-            or self.codec.bit_rate != bitrate
-        ):
-            self.ladder.openings += 1
-            self.codec = _open_codec(
-                "libvpx",
-                frame,
-                bitrate,
-                {
-                    "deadline": "realtime",
-                    "cpu-used": "-12",
-                    "lag-in-frames": "0",
-                    "noise-sensitivity": "0",
-                    "static-thresh": "1",
-                    "error-resilient": "0",
-                    "minrate": str(bitrate),
-                    "maxrate": str(bitrate),
-                    "bufsize": str(bitrate),
-                    "undershoot-pct": "100",
-                    "overshoot-pct": "15",
-                },
-            )
-            self.codec.qmin, self.codec.qmax = 2, 56
-        data = b"".join(bytes(packet) for packet in self.codec.encode(frame))
-        payloads = self._packetize(data, self.picture_id)
-        self.picture_id = (self.picture_id + 1) % (1 << 15)
-        assert frame.pts is not None and frame.time_base is not None
-        return payloads, convert_timebase(frame.pts, frame.time_base, VIDEO_TIME_BASE)
-
-    @property
-    def target_bitrate(self) -> int:
-        return self.ladder.current
-
-    @target_bitrate.setter
-    def target_bitrate(self, bitrate: int) -> None:
-        self.ladder.want(bitrate)
-
-
-class TunedH264Encoder(H264Encoder):
-    """x264 at superfast, one frame in, one frame out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ladder = BitrateLadder()
-
-    def _encode_frame(self, frame: VideoFrame, force_keyframe: bool) -> Iterator[bytes]:
-        frame = _prepared(frame, force_keyframe)
-        bitrate = self.ladder.choose(frame.width * frame.height, time.monotonic())
-        size = (frame.width, frame.height)
-        if (
-            self.codec is None
-            or (self.codec.width, self.codec.height) != size
-            or self.codec.bit_rate != bitrate
-        ):
-            self.ladder.openings += 1
-            self.codec = _open_codec(
-                "libx264",
-                frame,
-                bitrate,
-                {"preset": "superfast", "tune": "zerolatency", "level": "31"},
-            )
-            self.codec.profile = "Baseline"
-        data = b"".join(bytes(packet) for packet in self.codec.encode(frame))
-        return self._split_bitstream(data)
-
-    @property
-    def target_bitrate(self) -> int:
-        return self.ladder.current
-
-    @target_bitrate.setter
-    def target_bitrate(self, bitrate: int) -> None:
-        self.ladder.want(bitrate)
-
-
-def encoder_openings(sender: rtcrtpsender.RTCRtpSender) -> int:
-    """How often a sender's encoder was opened; 0 of one that does not count."""
-    encoder = vars(sender).get("_RTCRtpSender__encoder")
-    if isinstance(encoder, TunedVp8Encoder | TunedH264Encoder):
-        return encoder.ladder.openings
-    return 0
-
-
-def tuned_encoder(codec: RTCRtpCodecParameters) -> Encoder:
-    """Our encoder for VP8 and H264, aiortc's for everything else."""
-    match codec.mimeType.lower():
-        case "video/vp8":
-            return TunedVp8Encoder()
-        case "video/h264":
-            return TunedH264Encoder()
-        case _:
-            return get_encoder(codec)
 
 
 # --- sender reports --------------------------------------------------------------

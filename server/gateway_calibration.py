@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from engine.media import FPS, Picture
-from server.aiortc_overrides import TunedVp8Encoder
+from server.aiortc_encoders import TunedVp8Encoder
 from server.av_frames import frame_from_picture
 from server.media_clock import FRAME_TICKS
 

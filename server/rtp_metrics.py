@@ -16,7 +16,8 @@ from aiortc.rtcrtpreceiver import RTCRtpReceiver, StreamStatistics
 from aiortc.stats import RTCRemoteInboundRtpStreamStats, RTCStatsReport
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from server.aiortc_overrides import dropped_frames, encoder_openings
+from server.aiortc_encoders import encoder_openings
+from server.aiortc_overrides import dropped_frames
 from server.av_frames import VIDEO_CLOCK_HZ
 from server.media_clock import TICK_HZ
 

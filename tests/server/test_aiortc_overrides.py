@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-import math
 import queue
 import threading
 from fractions import Fraction
 from typing import Any
 
 import aiortc
-import av
 import numpy as np
 import pytest
-from aiortc.codecs import get_decoder
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtp import RtcpSenderInfo, RtcpSrPacket, RtpPacket
 from av import AudioFrame, VideoFrame
 
 from server import aiortc_overrides as overrides
-from server.aiortc_jitter import VideoJitterBuffer, is_keyframe
-from server.aiortc_overrides import MIN_BITRATE
+from server.aiortc_encoders import tuned_encoder
+from server.aiortc_jitter import VideoJitterBuffer
 from server.tracks import VideoOut
 
 STOCK = {(getattr(owner, "__name__", ""), name): value for owner, name, value in overrides.STOCK}
@@ -177,7 +174,7 @@ def _picture(number: int, size: tuple[int, int] = (320, 240)) -> VideoFrame:
 
 
 def _encoded(codec: RTCRtpCodecParameters, count: int) -> list[JitterFrame]:
-    encoder = overrides.tuned_encoder(codec)
+    encoder = tuned_encoder(codec)
     frames = []
     for number in range(count):
         payloads, timestamp = encoder.encode(_picture(number), force_keyframe=number == 15)
@@ -205,58 +202,6 @@ def test_a_backlog_of_pictures_is_skipped_up_to_a_key_frame(codec: RTCRtpCodecPa
     decoded, asked = asyncio.run(scenario())
     assert asked and decoded[-1] == 19
     assert set(range(15, 20)) <= set(decoded) and len(decoded) < 20
-
-
-# --- encoders ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("codec", [VP8, H264], ids=["vp8", "h264"])
-def test_encoded_pictures_decode_one_for_one(codec: RTCRtpCodecParameters) -> None:
-    decoder = get_decoder(codec)
-    for number, frame in enumerate(_encoded(codec, 20)):
-        pictures = decoder.decode(frame)
-        assert len(pictures) == 1 and frame.timestamp == number * 3600
-        assert is_keyframe(codec.name, frame.data) == (number in (0, 15))
-
-
-@pytest.mark.parametrize("codec", [VP8, H264], ids=["vp8", "h264"])
-def test_a_size_that_changes_in_mid_call_is_encoded(codec: RTCRtpCodecParameters) -> None:
-    encoder = overrides.tuned_encoder(codec)
-    decoder = get_decoder(codec)
-    sizes = []
-    for number, size in enumerate([(320, 240), (320, 240), (640, 360), (160, 120)]):
-        payloads, timestamp = encoder.encode(_picture(number, size))
-        data = b"".join(aiortc.codecs.depayload(codec, payload) for payload in payloads)
-        for picture in decoder.decode(JitterFrame(data=data, timestamp=timestamp)):
-            assert isinstance(picture, VideoFrame)
-            sizes.append((picture.width, picture.height))
-    assert sizes == [(320, 240), (320, 240), (640, 360), (160, 120)]
-
-
-def test_other_codecs_keep_their_own_encoder() -> None:
-    opus = RTCRtpCodecParameters(mimeType="audio/opus", clockRate=48_000, payloadType=96)
-    assert isinstance(overrides.tuned_encoder(opus), aiortc.codecs.opus.OpusEncoder)
-
-
-def test_the_bitrate_moves_in_steps_of_a_quarter_and_rises_every_2_s() -> None:
-    ladder = overrides.BitrateLadder()
-    pixels = 640 * 480
-    first = ladder.choose(pixels, 0.0)
-    assert MIN_BITRATE < first < pixels * overrides.FRAME_RATE * overrides.BITS_PER_PIXEL
-    ladder.want(300_000)
-    low = ladder.choose(pixels, 0.2)
-    assert low <= 300_000
-    ladder.want(1_500_000)
-    assert ladder.choose(pixels, 1.0) == low
-    high = ladder.choose(pixels, 0.2 + overrides.HYSTERESIS_S)
-    assert 1_200_000 < high <= 1_500_000
-    changes = set()
-    for step in range(200):
-        ladder.want(1_500_000 + (step % 7) * 10_000)
-        changes.add(ladder.choose(pixels, 3.0 + step * 0.04))
-    assert changes == {high}
-    steps = math.log(high / MIN_BITRATE, overrides.LADDER)
-    assert abs(steps - round(steps)) < 1e-3
 
 
 # --- sender reports ------------------------------------------------------------------
@@ -293,7 +238,3 @@ def test_sender_reports_carry_media_time(monkeypatch: pytest.MonkeyPatch) -> Non
         return report
 
     assert asyncio.run(scenario()).sender_info.ntp_timestamp == 8 << 32
-
-
-def test_av_is_recent_enough_for_the_encoders() -> None:
-    assert {"libvpx", "libx264"} <= av.codecs_available
