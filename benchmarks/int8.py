@@ -31,7 +31,7 @@ from benchmarks.quality.material import make_takes
 from benchmarks.quality.metrics import psnr_db
 from benchmarks.quality.runs import PicturesRunner, own_case, run_case
 from benchmarks.quality.scores import Judge, score
-from engine.backends.onnx_graphs import GraphBackend
+from engine.backends.onnx_graphs import GraphBackend, GraphRunner
 from engine.backends.openvino_backend import OpenVinoRunner
 from engine.checkpoints import resolve_model
 from engine.errors import BackendError
@@ -84,7 +84,7 @@ class Quantised(OpenVinoRunner):
 class OneRunner:
     """Opens the bundled model on a given runner (`benchmarks.quality.runs.Opener`)."""
 
-    def __init__(self, spec: ModelSpec, runner: OpenVinoRunner) -> None:
+    def __init__(self, spec: ModelSpec, runner: GraphRunner) -> None:
         self.spec = spec
         self._runner = runner
 

@@ -29,6 +29,7 @@ from benchmarks.full_size import cpu_name, memory_mb
 from engine.errors import LipwireError
 from engine.published import LATENTSYNC_1_5
 from export.component_graph import write_graph
+from export.f8.prepare import prepared
 from export.request import COMPONENTS, PRECISIONS, ExportRequest
 from export.tensorrt_builder import build_plan, load_compiler
 from export.tensorrt_load import load_refusal
@@ -44,6 +45,8 @@ def measured_build(options: argparse.Namespace, model: str | Path, work: Path) -
         batches=tuple(options.batches),
         precision=options.precisions[0],
     )
+    if request.precision == "f8":
+        request, _ = prepared(request)
     started = time.perf_counter()
     graph = write_graph(request, work)
     traced = time.perf_counter()

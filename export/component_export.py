@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,23 +21,17 @@ from torch import Tensor, nn
 
 from engine.checkpoints import file_digest
 from engine.errors import ConfigError, ModelError
-from export.f8.calibration import Calibrated, calibrate, served_inputs
+from export.f8.calibration import served_inputs
+from export.f8.prepare import prepared
 from export.f8.recipe import DEFAULT_RECIPE, Recipe
-from export.f8.sensitivity import layers_to_keep
 from export.networks import empty_network, golden_inputs, loaded_network
 from export.parity import OutputError, output_error
 from export.request import ExportRequest, Precision
 from export.targets import Built, Report, Target, silent
+from export.tolerances import TOLERANCES, tolerance_of
 
 SCHEMA_VERSION = 1
 
-# Of |ours - torch| / |torch| in the 2-norm, output by output. In f32 other orders of the same sums
-# differ by about 1e-6 a layer. In 16 bits a rounding is 5e-4 (f16) or 4e-3 (bf16) of a number, and
-# a network of some hundred layers that adds to what it reads collects three to five of them.
-# f8's are those up to which the bundled model speaks as well as in f32 (`benchmarks.f8`).
-TOLERANCES: dict[Precision, float] = {"f32": 1e-4, "f16": 5e-3, "bf16": 3e-2, "f8": 3e-2}
-# Of keys, values and moments: attention over many of them averages their rounding out.
-F8_CARRIED_TOLERANCE = 0.15
 # CPUs run graphs of f16 in f32, so the errors would not show an overflow.
 LARGEST_F16 = 65_504.0
 
@@ -90,13 +83,6 @@ class ExportRecord:
         return error.relative / tolerance_of(self.precision, error.output)
 
 
-def tolerance_of(precision: Precision, output: str) -> float:
-    """The largest relative error that an output may have, by its name."""
-    if precision == "f8" and output.startswith("new_"):
-        return F8_CARRIED_TOLERANCE
-    return TOLERANCES[precision]
-
-
 def export_component(
     target: Target,
     request: ExportRequest,
@@ -118,13 +104,12 @@ def export_component(
     if refusal := target.refuses(request.component, request.precision):
         raise ConfigError(refusal)
     folder.mkdir(parents=True, exist_ok=True)
-    calibrated = None
+    served: list[list[Tensor]] = []
     if request.precision == "f8":
-        calibrated = _calibrated(request, recipe, report)
-        request = replace(request, quantisation=calibrated.quantisation)
+        request, served = prepared(request, recipe, report)
     with TemporaryDirectory(dir=folder, prefix=".partial-") as scratch:
         built = target.build(request, Path(scratch), report)
-        golden = _golden(request, calibrated, report)
+        golden = _golden(request, served, report)
         record = _record(target, request, built, golden, _errors(built, request, golden, report))
         text = json.dumps(asdict(record), indent=1) + "\n"
         failed = folder / f"{request.name}.failed.json"
@@ -165,20 +150,12 @@ class _Golden:
     largest_activation: float
 
 
-def _calibrated(request: ExportRequest, recipe: Recipe, report: Report) -> Calibrated:
-    """What a stream showed, with the layers that are too dear in 8 bits kept out."""
-    found = calibrate(request, recipe, report)
-    network = loaded_network(request)
-    kept = layers_to_keep(network, found, partial(tolerance_of, request.precision), report)
-    return replace(found, quantisation=replace(found.quantisation, kept=kept))
-
-
 @torch.inference_mode()
-def _golden(request: ExportRequest, calibrated: Calibrated | None, report: Report) -> _Golden:
+def _golden(request: ExportRequest, served: list[list[Tensor]], report: Report) -> _Golden:
     """Runs torch; its weights are gone when this returns.
 
     Args:
-        calibrated: has inputs of a stream, without which a range of f8 means nothing; None: they
+        served: inputs of a stream, without which the ranges of f8 mean nothing; none: inputs
             are drawn.
     """
     report(f"{request.name}: torch's weights", 0, 0)
@@ -194,10 +171,10 @@ def _golden(request: ExportRequest, calibrated: Calibrated | None, report: Repor
     cases = {}
     for batch in request.batches:
         report(f"{request.name}: torch on golden inputs, batch {batch}", 0, 0)
-        if calibrated is None:
-            inputs = golden_inputs(network, request, batch)
+        if served:
+            inputs = served_inputs(network, served, batch)
         else:
-            inputs = served_inputs(network, calibrated.rows, batch)
+            inputs = golden_inputs(network, request, batch)
         wide = [value.float() if value.is_floating_point() else value for value in inputs]
         outputs = network.module(*wide)
         cases[batch] = (inputs, [outputs] if isinstance(outputs, Tensor) else [*outputs])

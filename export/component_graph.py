@@ -91,7 +91,10 @@ def write_graph(request: ExportRequest, folder: Path, report: Report = silent) -
 
     Raises:
         ModelError: the model folder's weights are missing or do not fit.
+        ValueError: a request for f8 that is not calibrated (`export.f8.prepare`).
     """
+    if (request.precision == "f8") != (request.quantisation is not None):
+        raise ValueError(f"expected a quantisation with f8 and no other, got {request.precision}")
     network = empty_network(request)
     graph_path = folder / f"{request.name}.onnx"
     constants = folder / f"{request.name}.safetensors"

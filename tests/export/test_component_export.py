@@ -13,12 +13,13 @@ import torch
 from engine.checkpoints import load_codec
 from engine.errors import ConfigError, ModelError
 from engine.spec import ModelSpec
-from export.component_export import TOLERANCES, export_component
+from export.component_export import export_component
 from export.f8.recipe import Recipe
 from export.networks import loaded_network
 from export.request import Component, ExportRequest, Precision
 from export.shared_weights import stored_tensors
 from export.targets import load_target
+from export.tolerances import TOLERANCES
 from tests.published_models import TINY_PUBLISHED
 from tests.tiny_models import write_random_model
 
@@ -138,7 +139,7 @@ def test_a_unet_of_f8_is_calibrated_checked_on_served_inputs_and_says_how(
 def test_f8_over_its_tolerance_is_not_kept(
     wide_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("export.component_export.layers_to_keep", lambda *_args: {})
+    monkeypatch.setattr("export.f8.prepare.layers_to_keep", lambda *_args: {})
     monkeypatch.setitem(TOLERANCES, "f8", 1e-6)
     asked = request(wide_model, "unet", "f8")
     with pytest.raises(ModelError, match=r"in f8: expected a relative error of at most 1e-06"):
