@@ -70,7 +70,7 @@ def measured_build(options: argparse.Namespace, model: str | Path, work: Path) -
         figures |= {
             "plan_mb": round(len(plan.data) / 1e6, 1),
             "layers": plan.layers,
-            "log": list(plan.log),
+            "log": sorted(set(plan.log)),
             "build_s": round(time.perf_counter() - traced, 1),
             "build_cpu_s": round(time.process_time() - cpu, 1),
             "peak_rss_mb": memory_mb()["peak_rss_mb"],
