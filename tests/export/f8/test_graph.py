@@ -100,3 +100,10 @@ def test_a_layer_without_a_product_is_refused(
     odd = dataclasses.replace(calibrated.quantisation, ranges={"nowhere": 1.0})
     with pytest.raises(ModelError, match=r"expected one kind of product with unet\.nowhere"):
         graph_of(wide_request, odd, tmp_path)
+
+
+def test_f8_that_was_not_calibrated_is_not_written_as_f16(
+    wide_request: ExportRequest, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="expected a quantisation with f8"):
+        write_graph(wide_request, tmp_path)
