@@ -10,8 +10,10 @@ import asyncio
 import gc
 import logging
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Header, Request, Response, WebSocket
@@ -35,6 +37,7 @@ from server.engine_metrics import EngineCollector
 from server.engine_settings import engine_settings
 from server.gateway_calibration import CallCost, measure_call_ms
 from server.ice import ice_links, ice_servers_for
+from server.idle_calibration import REMEMBERED, IdleTimer
 from server.loop_lag import watch_loop
 from server.metrics import Metrics
 from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces, Places
@@ -114,7 +117,8 @@ class Gateway:
             clip = next((info.folder / "clip.mp4" for info in self.library.infos()), None)
             call_ms = await asyncio.to_thread(measure_call_ms, clip)
             self.places.set_capacity(ready, call_ms)
-            self._counting = asyncio.create_task(self._count_cost(), name="cost-counter")
+            counting = self._count_cost(clip, call_ms)
+            self._counting = asyncio.create_task(counting, name="cost-counter")
         lag = watch_loop(self.metrics.loop_lag.observe)
         self._watching = asyncio.create_task(lag, name="loop-lag")
         gc.freeze()  # what is loaded by now stays: collections in mid-call look at calls only
@@ -133,14 +137,22 @@ class Gateway:
     async def _own_metrics(self) -> bytes:
         return self.metrics.render()
 
-    async def _count_cost(self) -> None:
-        """Corrects the number of places by what calls are seen to cost."""
-        cost = CallCost()
+    async def _count_cost(self, clip: Path | None, call_ms: float) -> None:
+        """Corrects the number of places by what hops and calls are seen to cost.
+
+        Args:
+            clip: an avatar's, to measure with until calls have been counted.
+            call_ms: as measured at the start.
+        """
+        cost, idle = CallCost(), IdleTimer()
+        measured = deque([call_ms], maxlen=REMEMBERED)
         while True:
             await asyncio.sleep(COUNT_INTERVAL_S)
             cost.note(self.sessions.count)
-            if cost.call_ms is not None and self.host.ready is not None:
-                self.places.set_capacity(self.host.ready, cost.call_ms)
+            if cost.call_ms is None and idle.due(self.places.taken):
+                measured.append(await asyncio.to_thread(measure_call_ms, clip))
+            if self.host.ready is not None:
+                self.places.set_capacity(self.host.ready, cost.call_ms or min(measured))
             if cost.share > FULL_SHARE:
                 self.places.note_late(LATE_HOPS_OF_A_FULL_GATEWAY)
 

@@ -214,9 +214,10 @@ class EngineHost:
                     break
 
     def _take_change(self, ready: EngineReady) -> None:
-        self.ready = ready
-        why = ready.choice.why if ready.choice is not None else "it was asked for"
-        logger.info("engine: backend=%s, because %s, hop_ms=%.1f", ready.backend, why, ready.hop_ms)
+        before, self.ready = self.ready, ready
+        choice = ready.choice
+        if choice is not None and (before is None or choice != before.choice):
+            logger.info("engine: backend=%s, because %s", ready.backend, choice.why)
 
     def _note_crash(self) -> None:
         choice = self.ready.choice if self.ready is not None else None

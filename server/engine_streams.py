@@ -28,6 +28,7 @@ from server.engine_calibration import measure_hops
 from server.engine_core import SessionFrames
 from server.engine_messages import EngineReady, EngineSettings, OpenSession
 from server.hop_length import HopLength
+from server.idle_calibration import HopCosts, IdleCalibration
 from server.plan_builder import PlanBuilder, build_command
 from server.serving_backend import ServingBackend
 from server.warm_up import warm_hops
@@ -79,6 +80,7 @@ class StreamsCore:
         self._budget = DetectorBudget()
         self._library = AvatarLibrary(settings.avatar_dirs)
         self._calibrate = settings.calibrate
+        self._calibration = IdleCalibration(self._hop_costs)
         self._prepare = settings.prepare
         self._prepared: dict[str, PreparedAvatar] = {}
         self._scheduler = Scheduler(self._backend)
@@ -95,24 +97,32 @@ class StreamsCore:
                 self._avatar(name)
             except AvatarError as error:
                 logger.warning("avatar %s left out: %s", name, error)
-        costs: dict[int, Sequence[HopCost]] = {}
-        if self._calibrate:
-            costs = {length: self._hop_costs(length) for length in self._serving.hops_ms}
-            self._set_hop_costs({length: of[0].wall_ms for length, of in costs.items()})
-        return self._ready(tuple(costs.get(self._hop_frames, ())))
+        if not self._calibrate:
+            return self._ready(())
+        costs = {length: self._hop_costs(length) for length in self._serving.hops_ms}
+        self._calibration.note(costs)
+        return self._measured(costs)
 
     def changed(self) -> EngineReady | None:
-        """What is new, where another backend runs or is not to come."""
+        """What is new, where another backend runs or is not to come, or hops cost less or more."""
         ran = self._backend.name
-        if not self._serving.poll():
+        if self._serving.poll():
+            if self._backend.name != ran:
+                self._calibration.restart()
+                self._set_hop_costs(self._serving.hops_ms)
+            return self._ready(())
+        if not self._calibrate or self._serving.building:
             return None
-        if self._backend.name != ran:
-            self._set_hop_costs(self._serving.hops_ms)
-        return self._ready(())
+        costs = self._calibration.step(len(self._sessions), list(self._serving.hops_ms))
+        return None if costs is None else self._measured(costs)
 
     def stop(self) -> None:
         """Ends the build of a better backend's plans."""
         self._serving.stop()
+
+    def _measured(self, costs: HopCosts) -> EngineReady:
+        self._set_hop_costs({length: of[0].wall_ms for length, of in costs.items()})
+        return self._ready(tuple(costs[self._hop_frames]))
 
     def _set_hop_costs(self, costs_ms: Mapping[int, float]) -> None:
         self._hop_length = HopLength(costs_ms)

@@ -132,18 +132,19 @@ class OwnPlaces:
     def _hop_costs(self, ready: EngineReady) -> Sequence[HopCost]:
         """What hops cost in the engine of now.
 
-        An engine that was started again does not measure, since calls wait for it. Where another
-        backend runs in it, the first one's costs are scaled by what a hop of the network takes.
+        An engine that was started again, or changed its backend, has not measured yet, since calls
+        wait for it. Where another backend runs in it, the costs that were measured last are scaled
+        by what a hop of the network takes.
         """
-        if self._measured is None:
+        if self._measured is None or ready.hop_costs:
             self._measured = ready
-        first = self._measured
-        if ready.backend == first.backend or first.hop_ms <= 0:
-            return first.hop_costs
-        slower = ready.hop_ms / first.hop_ms
+        last = self._measured
+        if ready.backend == last.backend or last.hop_ms <= 0:
+            return last.hop_costs
+        slower = ready.hop_ms / last.hop_ms
         return [
             HopCost(cost.batch, cost.wall_ms * slower, cost.cpu_ms * slower)
-            for cost in first.hop_costs
+            for cost in last.hop_costs
         ]
 
 

@@ -95,6 +95,11 @@ class ServingBackend:
         """What happened to plans here, and in the process that built some."""
         return self._counter.counts + self._built_beside
 
+    @property
+    def building(self) -> bool:
+        """A better backend is on its way."""
+        return self._upgrade is not None and not self._switched
+
     def poll(self) -> bool:
         """Goes on with what is under way; whether the choice changed. Call it between hops."""
         upgrade, switching = self._upgrade, self._switching

@@ -63,3 +63,18 @@ def test_a_place_is_taken_given_back_and_refused() -> None:
         assert places.taken == 0
 
     asyncio.run(main())
+
+
+def test_what_is_measured_anew_counts_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.places.usable_cores", lambda: 16)
+    places = OwnPlaces(Settings())
+    places.set_capacity(READY, call_ms=50.0)
+    idle = dataclasses.replace(READY, hop_costs=(HopCost(1, 10.0, 1.0),))
+    places.set_capacity(idle, call_ms=50.0)
+    assert places.limit == 13
+    # Another backend, at first scaled, then measured itself.
+    switched = dataclasses.replace(READY, backend="better", hop_costs=(), hop_ms=15.0)
+    places.set_capacity(switched, call_ms=30.0)
+    assert places.limit == 25
+    places.set_capacity(dataclasses.replace(switched, hop_costs=(HopCost(1, 8.0, 1.0),)), 30.0)
+    assert places.limit == 17
