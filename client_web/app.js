@@ -19,6 +19,7 @@ import { SourceView } from "./source_view.js";
 import { Stage } from "./stage.js";
 
 const AVATARS_RETRY_MS = 3_000;
+const BUILDING_MS = 5_000; // between two looks while the server builds a plan
 
 const $ = (id) => document.getElementById(id);
 const panel = $("panel");
@@ -33,6 +34,7 @@ const latency = new LatencyMeter(synced);
 const sources = new SourceView(devices);
 
 let lost = false; // since the last greeting
+let aboutServer = 0; // the timer of the next look at what runs there
 let waiting = null; // the card while the page waits to try again
 
 const chosen = () => ({
@@ -214,6 +216,9 @@ async function showAboutServer() {
   ]
     .filter(Boolean)
     .join(" · ");
+  const better = engine.backends_passed_over?.some(({ reason }) => reason === "building");
+  clearTimeout(aboutServer);
+  if (better) aboutServer = setTimeout(() => showAboutServer().catch(() => {}), BUILDING_MS);
 }
 
 // Controls

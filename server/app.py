@@ -41,6 +41,7 @@ from server.idle_calibration import REMEMBERED, IdleTimer
 from server.loop_lag import watch_loop
 from server.metrics import Metrics
 from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces, Places
+from server.plan_metrics import PlanCollector
 from server.quoting import quoted
 from server.refusals import INTERNAL, BadRequest, Refusal, refusal_of
 from server.release import server_version
@@ -102,6 +103,7 @@ class Gateway:
         )
         self.metrics.registry.register(EngineCollector(self.host))
         self.metrics.registry.register(BackendCollector(lambda: self.host.ready))
+        self.metrics.registry.register(PlanCollector(lambda: self.host.ready, settings.plans))
         self.metrics.sessions_limit.set_function(lambda: self.places.limit)
 
     async def start(self) -> None:
@@ -320,7 +322,7 @@ def _add_status_routes(app: FastAPI, gateway: Gateway) -> None:
                 "busy": round(host.busy, 3),
             }
             if ready.choice is not None:
-                engine["backend_reason"] = ready.choice.why
+                engine["backend_reason"] = ready.backend_reason
                 engine["backends_passed_over"] = [asdict(item) for item in ready.choice.passed]
         places = gateway.places
         sessions: dict[str, Any] = {"active": places.taken, "max": places.limit}

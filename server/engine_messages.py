@@ -176,6 +176,11 @@ class EngineReady:
     failed_builds: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def backend_reason(self) -> str | None:
+        """Why this backend runs, in words that end a sentence; None where none does."""
+        return None if self.choice is None else self.choice.why
+
+    @property
     def shortest_hop(self) -> tuple[int, float]:
         """Frames and measured time of the hops that a call on an idle engine gets."""
         return min(self.shorter_hops_ms.items(), default=(self.hop_frames, self.hop_ms))

@@ -107,6 +107,7 @@ class ReadyMessage:
     Attributes:
         epoch_ntp_us: NTP time of media time 0, as sender reports have it; None over a WebSocket,
             whose packets carry media time.
+        backend_reason: why this backend runs; None where none does.
     """
 
     session: str
@@ -118,6 +119,7 @@ class ReadyMessage:
     resume_token: str | None
     resumed: bool
     epoch_ntp_us: int | None = None
+    backend_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ class Stats:
         compute_ms: of the newest batch in the engine.
         hop_frames: pictures that the engine makes at once; None: it has made none yet.
         stalled: nothing arrives from the peer.
+        backend_reason: why this backend runs; None where none does.
     """
 
     fps: float
@@ -197,6 +200,7 @@ class Stats:
     backend: str
     engine: str
     stalled: bool
+    backend_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -400,6 +400,7 @@ class SessionMedia:
             backend=self._host.ready.backend if self._host.ready else "none",
             engine=self._host.state,
             stalled=stalled,
+            backend_reason=self._host.ready.backend_reason if self._host.ready else None,
         )
 
     def _drops(self) -> dict[tuple[str, str], int]:

@@ -383,6 +383,7 @@ class Sessions:
             limits,
             None if by_socket else session.resume_token,
             resumed=session.connected.is_set(),
+            backend_reason=ready.backend_reason,
         )
 
     def _initial_delay(self, ready: EngineReady) -> int:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.backends.availability import BackendChoice, PassedOver
+from engine.plans.cache import PlanCache
 from server.backend_metrics import BackendCollector
 from server.engine_messages import EngineCounts, EngineReady
 from server.engine_metrics import EngineCollector
 from server.gateway_messages import GatewayState, ServerState
 from server.gateway_metrics import merge
 from server.metrics import Metrics
+from server.plan_metrics import PlanCollector
 
 STATE = ServerState((GatewayState(0, True, 0, 0),), 0, 1, None, 0)
 PASSED = (PassedOver("torch-cuda", "driver", "it is broken", "mend it"),)
@@ -30,6 +33,7 @@ def full_page() -> str:
     engine = SimpleNamespace(state="ready", restarts=0, rss_bytes=1, counts=counts)
     metrics.registry.register(BackendCollector(lambda: ready))
     metrics.registry.register(EngineCollector(cast(Any, engine)))
+    metrics.registry.register(PlanCollector(lambda: ready, PlanCache(Path("nowhere"))))
     metrics.ended.labels("webrtc", "client").inc()
     metrics.refused.labels("server_full").inc()
     metrics.denied.labels("no_token").inc()

@@ -121,3 +121,31 @@ def test_what_runs_on_the_server_and_why_is_said_below(open_page: PageOpener) ->
     page.route("**/v1/status", give_a_reason)
     page.reload()
     expect(page.locator("#about-server")).to_contain_text("passthrough, because it was asked for")
+
+
+def test_the_page_sees_that_a_plan_is_built_and_another_backend_takes_over(
+    open_page: PageOpener,
+) -> None:
+    answers = [
+        {
+            "backend": "onnxruntime-f32",
+            "backend_reason": "the plan for tensorrt is being built, which takes over then",
+            "backends_passed_over": [{"name": "tensorrt", "reason": "building"}],
+        },
+        {"backend": "tensorrt-f16", "backend_reason": "it is the best"},
+    ]
+    asked = 0
+
+    def answer(route: Route) -> None:
+        nonlocal asked
+        status = route.fetch().json()
+        status["engine"] |= answers[min(asked, 1)]
+        asked += 1
+        route.fulfill(json=status)
+
+    page = open_page(script="const own = setTimeout; setTimeout = (f, ms) => own(f, ms / 20);")
+    page.route("**/v1/status", answer)
+    page.reload()
+    about = page.locator("#about-server")
+    expect(about).to_contain_text("tensorrt-f16, because it is the best")
+    assert asked == 2  # and no further look once nothing is being built
