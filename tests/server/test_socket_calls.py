@@ -175,7 +175,7 @@ def test_a_flood_ends_the_call_with_a_reason_and_1008(run: Callable[..., None], 
             assert call._connection.close_code == 1008
         await _until(lambda: gateway.sessions.count == 0)
         page = gateway.metrics.render().decode()
-        assert 'lipwire_sessions_ended_total{reason="flood"} 1.0' in page
+        assert 'lipwire_sessions_ended_total{reason="flood",transport="websocket"} 1.0' in page
 
     run(scenario)
 
