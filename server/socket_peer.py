@@ -121,7 +121,11 @@ class SocketPeer:
             return False
         self._received += 1
         if not self._closed and not self._leaving:
-            self._take(message.get("text"), message.get("bytes"))
+            try:
+                self._take(message.get("text"), message.get("bytes"))
+            except Exception:  # noqa: BLE001 (a session's top level: logged, and ended)
+                self._log.exception("a message could not be taken")
+                self._on_end("media_error")
         return True
 
     def send(self, message: ServerMessage) -> None:

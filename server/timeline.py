@@ -4,7 +4,9 @@ Packets come late, twice or never, and a microphone may stop for good. Media
 time may not slip because of it: whatever is missing becomes silence, whatever
 comes after its place was taken is dropped. The clock is the peer's own: while
 packets arrive, only their timestamps move media time, so the peer's drift is
-followed and never corrected by cutting or stretching sound.
+followed and never corrected by cutting or stretching sound. Timestamps that run away from the
+clock, or sound that comes faster than it lasts, would make work and memory without end: there the
+rest is dropped.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ CATCHING_UP_TICKS = 40 * TICKS_PER_MS  # less late by this much: they come in a 
 NEARLY_TICKS = 100 * TICKS_PER_MS  # packets late by less: the sound is on its way again
 HELD_TICKS = 60 * TICKS_PER_MS  # no silence after such a packet, or it would take the next's place
 JUMP_TICKS = 2 * TICK_HZ  # a leap ahead of this size is a new clock, not a gap
+AHEAD_TICKS = 2 * TICK_HZ  # media time may gain as much on the clock at once
+GAIN_PART = 100  # and 1 % for good: no microphone is faster, a client that lies about time is
 
 
 class SpeechTimeline:
@@ -51,6 +55,8 @@ class SpeechTimeline:
         self._arrival_position = 0
         self._late_since: tuple[int, int] | None = None  # when, and the gap then
         self._nearly: int | None = None  # when a packet came nearly in time
+        self._gained = 0  # by media time on the clock
+        self._gained_at = now
 
     def push(self, pts: int, samples: I16, now: int) -> I16:
         """The samples that one packet adds, with silence before them where some are missing.
@@ -64,7 +70,8 @@ class SpeechTimeline:
         if self._offset is None:
             self._offset = self.position - pts
         gap = pts + self._offset - self.position
-        if gap > JUMP_TICKS or self._paused(gap, now):
+        room = self._room(now)
+        if gap > min(JUMP_TICKS, room) or self._paused(gap, now):
             self._offset = self.position - pts
             gap = 0
         if gap < 0:
@@ -75,7 +82,11 @@ class SpeechTimeline:
         elif gap > 0:
             self.silence_ticks += gap
             samples = np.concatenate([np.zeros(gap, np.int16), samples])
+        if len(samples) > room:
+            self.dropped_ticks += len(samples) - room
+            samples = samples[:room]
         if len(samples):  # what is dropped does not keep time: silence does
+            self._gained += len(samples)
             self.position += len(samples)
             self._arrival = now
             self._arrival_position = self.position
@@ -96,9 +107,17 @@ class SpeechTimeline:
         lead = self._begin()
         missing = self._arrival_position + waited - self.position
         count = max(missing, 0) // SOUND_TICKS * SOUND_TICKS
+        self._gained += count
         self.position += count
         self.silence_ticks += count
         return np.zeros(len(lead) + count, np.int16)
+
+    def _room(self, now: int) -> int:
+        """Ticks that media time may be moved on by."""
+        passed = now - self._gained_at
+        self._gained_at = now
+        self._gained = max(self._gained - passed - passed // GAIN_PART, 0)
+        return max(AHEAD_TICKS - self._gained, 0)
 
     def _begin(self) -> I16:
         """The lead, once."""

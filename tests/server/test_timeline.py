@@ -7,7 +7,14 @@ import random
 import numpy as np
 
 from server.media_clock import SOUND_TICKS, TICK_HZ, TICKS_PER_MS
-from server.timeline import JUMP_TICKS, LATE_TICKS, STARVED_TICKS, CameraClock, SpeechTimeline
+from server.timeline import (
+    AHEAD_TICKS,
+    JUMP_TICKS,
+    LATE_TICKS,
+    STARVED_TICKS,
+    CameraClock,
+    SpeechTimeline,
+)
 
 MS = TICKS_PER_MS
 
@@ -133,6 +140,30 @@ def test_packets_held_up_on_their_way_do_not_push_time_ahead() -> None:
         timeline.push(i * SOUND_TICKS, block(), now)
     assert timeline.position <= now + SOUND_TICKS
     assert len(timeline.push(400 * SOUND_TICKS, block(), 8 * TICK_HZ)) > 0
+
+
+def test_timestamps_that_run_away_from_the_clock_are_not_followed() -> None:
+    timeline = SpeechTimeline(0)
+    for i in range(1000):  # each leaps by a gap that one lost burst could leave
+        now = i * SOUND_TICKS
+        timeline.fill(now)
+        timeline.push(i * JUMP_TICKS, block(), now)
+        assert timeline.position <= 1.01 * now + AHEAD_TICKS + SOUND_TICKS
+
+
+def test_sound_that_comes_faster_than_it_lasts_is_dropped() -> None:
+    timeline = SpeechTimeline(0)
+    for i in range(1000):
+        timeline.push(i * 10 * SOUND_TICKS, np.full(10 * SOUND_TICKS, 5, np.int16), i * SOUND_TICKS)
+    assert timeline.position <= 1.01 * 1000 * SOUND_TICKS + AHEAD_TICKS
+    assert timeline.dropped_ticks > 8000 * SOUND_TICKS
+
+
+def test_a_clock_that_is_fast_by_200_ppm_loses_nothing() -> None:
+    timeline = SpeechTimeline(0)
+    for i in range(180_000):  # an hour
+        timeline.push(i * SOUND_TICKS, block(), i * SOUND_TICKS * 5000 // 5001)
+    assert timeline.dropped_ticks == 0
 
 
 def test_a_leap_of_timestamps_is_a_new_clock_and_no_gap() -> None:
