@@ -45,10 +45,11 @@ SPEECH_S = 60.0
 CAMERA_PICTURES = 50
 JPEG_QUALITY = 80
 PLACES = 4  # the long call, the short one, one that vanished and is not missed yet, trouble
-# What may grow by so much an hour is called flat: 1 % of a gateway of 170 MB.
+# What may grow by so much an hour is called flat: 1 % of a gateway of 170 MB. PSS is read but not
+# judged: it rises when others that map the same libraries end.
 TOLERANCES_PER_HOUR = {
-    "gateway.rss_mb": 2.0, "gateway.pss_mb": 2.0, "gateway.anonymous_mb": 2.0,
-    "engine.rss_mb": 2.0, "engine.pss_mb": 2.0, "engine.anonymous_mb": 2.0,
+    "gateway.rss_mb": 2.0, "gateway.anonymous_mb": 2.0,
+    "engine.rss_mb": 2.0, "engine.anonymous_mb": 2.0,
     "allocator.used": 1.0, "objects": 1000, "tasks": 0.5, "shared_memory_mb": 1.0,
     "gateway.descriptors": 0.5, "gateway.threads": 0.5,
     "engine.descriptors": 0.5, "engine.threads": 0.5,
@@ -126,7 +127,11 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
             metrics = await server.metrics(client)
-            complaints = Counter(_kind(line) for line in server.complaints())
+            complaints = Counter(
+                _kind(line)
+                for line in server.complaints()
+                if " ERROR " in line or " WARNING " in line  # no tracebacks: they name folders
+            )
     trends = trends_of(readings, options.warm_up_s)
     grown = [n for n, t in trends.items() if t.grows(TOLERANCES_PER_HOUR[n])]
     return {
