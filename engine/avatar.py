@@ -19,7 +19,7 @@ from engine.backends.base import Backend
 from engine.errors import AvatarError, StreamError, VideoFormatError
 from engine.face.align import align_affine
 from engine.face.paste_back import crop_face, square_affine
-from engine.media import F32, FPS, Picture
+from engine.media import F32, FPS, U8, Picture
 from engine.pipeline import SourceFrame
 
 Loop = Literal["wrap", "pingpong"]
@@ -129,30 +129,58 @@ def load_avatar(folder: Path) -> Avatar:
     )
 
 
+class AvatarPreparation:
+    """An avatar on its way to a `PreparedAvatar`, a few crops a step.
+
+    Args:
+        batch: crops a step: bounds its time and memory.
+    """
+
+    def __init__(self, avatar: Avatar, backend: Backend, batch: int = ENCODE_BATCH) -> None:
+        self._avatar = avatar
+        self._backend = backend
+        self._batch = batch
+        spec = backend.spec
+        self._affines = np.stack(
+            [
+                square_affine(align_affine(points, spec.face), spec.face, spec.resolution)
+                for points in avatar.points
+            ]
+        )
+        self._masked: list[F32] = []
+        self._whole: list[F32] = []
+        self._next = 0
+
+    def step(self) -> PreparedAvatar | None:
+        """Encodes some of the faces; the avatar when it was the last of them."""
+        spec, pictures = self._backend.spec, self._avatar.pictures
+        frames = range(self._next, min(self._next + self._batch, len(pictures)))
+        crops = np.stack([self._crop(frame) for frame in frames])
+        self._masked.append(self._backend.encode(crops, masked=True))
+        if spec.reference == "frame":
+            self._whole.append(self._backend.encode(crops, masked=False))
+        self._next = frames.stop
+        return self._finished() if frames.stop == len(pictures) else None
+
+    def _finished(self) -> PreparedAvatar:
+        masked = np.concatenate(self._masked)
+        if self._backend.spec.reference == "session":
+            crop = self._crop(self._avatar.reference_frame)[None]
+            self._whole = [np.broadcast_to(self._backend.encode(crop, masked=False), masked.shape)]
+        return PreparedAvatar(self._avatar, self._affines, masked, np.concatenate(self._whole))
+
+    def _crop(self, frame: int) -> U8:
+        resolution = self._backend.spec.resolution
+        return crop_face(self._avatar.pictures[frame], self._affines[frame], resolution)
+
+
 def prepare_avatar(avatar: Avatar, backend: Backend) -> PreparedAvatar:
     """The avatar with its affines and latents for the backend's model."""
-    spec = backend.spec
-    affines = np.stack(
-        [
-            square_affine(align_affine(points, spec.face), spec.face, spec.resolution)
-            for points in avatar.points
-        ]
-    )
-    faces = list(zip(avatar.pictures, affines, strict=True))
-    masked: list[F32] = []
-    whole: list[F32] = []
-    for start in range(0, len(faces), ENCODE_BATCH):
-        batch = faces[start : start + ENCODE_BATCH]
-        crops = np.stack([crop_face(picture, affine, spec.resolution) for picture, affine in batch])
-        masked.append(backend.encode(crops, masked=True))
-        if spec.reference == "frame":
-            whole.append(backend.encode(crops, masked=False))
-    masked_latents = np.concatenate(masked)
-    if spec.reference == "session":
-        picture, affine = faces[avatar.reference_frame]
-        crop = crop_face(picture, affine, spec.resolution)[None]
-        whole = [np.broadcast_to(backend.encode(crop, masked=False), masked_latents.shape)]
-    return PreparedAvatar(avatar, affines, masked_latents, np.concatenate(whole))
+    preparation = AvatarPreparation(avatar, backend)
+    while True:
+        prepared = preparation.step()
+        if prepared is not None:
+            return prepared
 
 
 class AvatarSource:

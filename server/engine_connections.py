@@ -49,13 +49,13 @@ class EngineConnections:
             self._selector.register(self._listener, selectors.EVENT_READ)
         self._add(owner)
 
-    def receive(self, *, wait: bool) -> Iterator[tuple[Connection, ToEngine]]:
+    def receive(self, timeout_s: float | None) -> Iterator[tuple[Connection, ToEngine]]:
         """The messages that have arrived, with whom they are from.
 
         Args:
-            wait: until there is something to do.
+            timeout_s: waits so long for something to do; None: for ever.
         """
-        for key, events in self._selector.select(None if wait else 0):
+        for key, events in self._selector.select(timeout_s):
             if key.fileobj is self._listener:
                 self._accept()
                 continue

@@ -52,8 +52,11 @@ class EngineCore(Protocol):
     def stop(self) -> None:
         """Ends what is under way beside the streams."""
 
+    def can_open(self, request: OpenSession) -> bool:
+        """Whether a stream starts at once; else what it needs is begun with, ask again later."""
+
     def open(self, request: OpenSession) -> None:
-        """Starts a stream whose first frame has index 0.
+        """Starts a stream whose first frame has index 0, however long that takes.
 
         Raises:
             LipwireError: it cannot be started.
@@ -73,6 +76,9 @@ class EngineCore(Protocol):
 
     def step(self) -> Sequence[SessionFrames]:
         """Runs what is due, at most one batch; empty when nothing is."""
+
+    def prepare(self) -> float | None:
+        """Does a little of what sessions wait for; seconds until there is more, None: nothing."""
 
 
 class PassthroughCore:
@@ -99,6 +105,12 @@ class PassthroughCore:
 
     def stop(self) -> None:
         """Nothing is under way."""
+
+    def can_open(self, request: OpenSession) -> bool:
+        return True
+
+    def prepare(self) -> float | None:
+        return None
 
     def open(self, request: OpenSession) -> None:
         avatar = self._avatar(request.avatar or "") if request.mode == "avatar" else None

@@ -30,7 +30,9 @@ from server.engine_messages import (
     Mode,
     Ping,
     Pong,
+    SessionDeferred,
     SessionFailed,
+    SessionMayOpen,
     SessionOpened,
     SlotTaken,
     Stop,
@@ -278,7 +280,7 @@ class EngineHost:
                 self.counts = message.counts
             case SessionOpened():
                 logger.info("session=%s engine: stream open", message.session[:8])
-            case HopReady() | SlotTaken() | SessionFailed():
+            case HopReady() | SlotTaken() | SessionDeferred() | SessionMayOpen() | SessionFailed():
                 stream = self._streams.get(message.session)
                 if stream is not None:
                     stream.take(message)

@@ -200,6 +200,20 @@ class SessionOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionDeferred:
+    """A session whose avatar is still being prepared; it is not open."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMayOpen:
+    """What a deferred session waited for is there: open it where media time stands now."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionFailed:
     """A session that could not be opened or that broke; it is closed."""
 
@@ -282,5 +296,13 @@ ToEngine = (
     OpenSession | PushAudio | PushVideo | Interrupt | ReleaseSlot | CloseSession | Ping | Stop
 )
 FromEngine = (
-    EngineReady | EngineFailed | SessionOpened | SessionFailed | SlotTaken | HopReady | Pong
+    EngineReady
+    | EngineFailed
+    | SessionOpened
+    | SessionDeferred
+    | SessionMayOpen
+    | SessionFailed
+    | SlotTaken
+    | HopReady
+    | Pong
 )

@@ -39,7 +39,9 @@ from server.engine_messages import (
     PushAudio,
     PushVideo,
     ReleaseSlot,
+    SessionDeferred,
     SessionFailed,
+    SessionMayOpen,
     SessionOpened,
     SlotTaken,
     Stop,
@@ -50,6 +52,7 @@ from server.logs import configure_logging
 
 logger = logging.getLogger(__name__)
 
+STEPS_BEFORE_OTHERS = 2  # batches of hops, before a little is done for sessions that wait
 UNEXPECTED = "the engine could not go on with this call; the server's log says why"
 
 
@@ -115,6 +118,7 @@ class EngineLoop:
         self._batches: Counter[int] = Counter()
         self._began = time.monotonic()
         self._told_busy: dict[Connection, tuple[float, float]] = {}
+        self._deferred: dict[str, tuple[Connection, OpenSession]] = {}
 
     def run(self) -> None:
         """Works until told to stop.
@@ -122,14 +126,23 @@ class EngineLoop:
         Raises:
             OwnerGone: the process that started this one is gone.
         """
-        idle = True
+        wait_s: float | None = None
+        busy_steps = 0
         while self._running:
-            # Wait only when the last step found nothing to do; otherwise drain and go on.
-            for gateway, message in self._gateways.receive(wait=idle):
+            for gateway, message in self._gateways.receive(wait_s):
                 self._handle(gateway, message)
             for gateway in self._gateways.take_lost():
                 self._leave(gateway)
-            idle = not self._step()
+            if self._step():
+                wait_s = 0.0
+                busy_steps += 1
+            else:
+                wait_s = None
+                busy_steps = STEPS_BEFORE_OTHERS
+            if self._deferred and busy_steps >= STEPS_BEFORE_OTHERS:
+                busy_steps = 0
+                more_s = self._prepare()
+                wait_s = more_s if wait_s is None else wait_s
             changed = self._core.changed()
             if changed is not None:
                 self._gateways.greet(changed)
@@ -139,6 +152,15 @@ class EngineLoop:
         for session in self._sessions.values():
             session.block.close()
         self._sessions.clear()
+
+    def _prepare(self) -> float | None:
+        """Goes on with what sessions wait for; seconds until there is more to do."""
+        more_s = self._core.prepare()
+        for name, (gateway, request) in list(self._deferred.items()):
+            if self._core.can_open(request):
+                del self._deferred[name]
+                self._gateways.send(gateway, SessionMayOpen(name))
+        return more_s if self._deferred else None
 
     def _step(self) -> bool:
         started = time.monotonic()
@@ -196,7 +218,7 @@ class EngineLoop:
                 if message.session in self._sessions:
                     self._feed(message)
             case OpenSession():
-                self._open(message, gateway)
+                self._defer_or_open(message, gateway)
             case CloseSession():
                 self._drop(message.session)
             case Ping():
@@ -209,8 +231,16 @@ class EngineLoop:
         self._told_busy.pop(gateway, None)
         names = [name for name, own in self._sessions.items() if own.gateway is gateway]
         logger.warning("engine: a gateway is gone, and %d sessions with it", len(names))
+        names += [name for name, (own, _) in self._deferred.items() if own is gateway]
         for name in names:
             self._drop(name)
+
+    def _defer_or_open(self, request: OpenSession, gateway: Connection) -> None:
+        if self._core.can_open(request):
+            self._open(request, gateway)
+            return
+        self._deferred[request.session] = (gateway, request)
+        self._gateways.send(gateway, SessionDeferred(request.session))
 
     def _open(self, request: OpenSession, gateway: Connection) -> None:
         try:
@@ -266,6 +296,7 @@ class EngineLoop:
         self._gateways.send(gateway, SessionFailed(name, code, message))
 
     def _drop(self, name: str) -> None:
+        self._deferred.pop(name, None)
         session = self._sessions.pop(name, None)
         if session is not None:
             session.block.close()

@@ -18,7 +18,9 @@ from server.engine_messages import (
     PushAudio,
     PushVideo,
     ReleaseSlot,
+    SessionDeferred,
     SessionFailed,
+    SessionMayOpen,
     SlotTaken,
     ToEngine,
 )
@@ -152,9 +154,15 @@ class EngineStream:
         self._open = False
         self.listener.on_engine_lost()
 
-    def take(self, message: HopReady | SlotTaken | SessionFailed) -> None:
+    def take(
+        self, message: HopReady | SlotTaken | SessionDeferred | SessionMayOpen | SessionFailed
+    ) -> None:
         """What the engine says about this stream."""
         match message:
+            case SessionDeferred():
+                self._open = False
+            case SessionMayOpen():
+                self.open()
             case HopReady():
                 self._take_hop(message)
             case SlotTaken():

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from engine.avatar import AvatarSource, PreparedAvatar, load_avatar, prepare_avatar
 from engine.backends.select import OpenRequest
@@ -22,6 +23,7 @@ from engine.pipeline import FaceSource
 from engine.scheduler import Scheduler
 from engine.spec import ModelSpec
 from engine.stream import Stream, StreamOptions
+from server.avatar_preparing import AvatarPreparer
 from server.avatars import AvatarLibrary
 from server.capacity import HopCost
 from server.engine_calibration import measure_hops
@@ -83,6 +85,8 @@ class StreamsCore:
         self._calibration = IdleCalibration(self._hop_costs)
         self._prepare = settings.prepare
         self._prepared: dict[str, PreparedAvatar] = {}
+        self._failed: set[str] = set()
+        self._preparer = AvatarPreparer(self._backend, self._on_prepared)
         self._scheduler = Scheduler(self._backend)
         self._sessions: dict[str, _Session] = {}
         self._hop_length = HopLength(self._serving.hops_ms)
@@ -144,6 +148,21 @@ class StreamsCore:
             plans=serving.plan_counts,
             failed_builds=dict(serving.failed_builds),
         )
+
+    def can_open(self, request: OpenSession) -> bool:
+        if request.mode != "avatar":
+            return True
+        try:
+            key, folder = self._avatar_key(request.avatar or "")
+        except (AvatarError, OSError):
+            return True  # `open` says why not
+        if key in self._prepared or key in self._failed:
+            return True
+        self._preparer.ask(key, folder)
+        return False
+
+    def prepare(self) -> float | None:
+        return self._preparer.step()
 
     def open(self, request: OpenSession) -> None:
         spec = self._backend.spec
@@ -220,19 +239,28 @@ class StreamsCore:
             stream.change_hop(frames)
 
     def _avatar(self, name: str) -> PreparedAvatar:
-        folder = self._library.get(name).folder
-        # An uploaded avatar may be another one of the same name.
-        key = f"{name} {(folder / 'avatar.json').stat().st_mtime_ns}"
+        key, folder = self._avatar_key(name)
+        self._failed.discard(key)
         prepared = self._prepared.get(key)
         if prepared is None:
-            began = time.monotonic()
             prepared = prepare_avatar(load_avatar(folder), self._backend)
-            took_ms = (time.monotonic() - began) * 1000
-            logger.info("engine: avatar %s prepared in %.0f ms", name, took_ms)
-            if len(self._prepared) >= PREPARED_AVATARS:
-                self._prepared.pop(next(iter(self._prepared)))
-            self._prepared[key] = prepared
+            self._on_prepared(key, prepared)
         return prepared
+
+    def _avatar_key(self, name: str) -> tuple[str, Path]:
+        """What an avatar is known by here, and its folder."""
+        folder = self._library.get(name).folder
+        # An uploaded avatar may be another one of the same name.
+        return f"{name} {(folder / 'avatar.json').stat().st_mtime_ns}", folder
+
+    def _on_prepared(self, key: str, prepared: PreparedAvatar | AvatarError) -> None:
+        if isinstance(prepared, AvatarError):
+            self._failed.add(key)
+            return
+        logger.info("engine: avatar %s prepared", key.partition(" ")[0])
+        if len(self._prepared) >= PREPARED_AVATARS:
+            self._prepared.pop(next(iter(self._prepared)))
+        self._prepared[key] = prepared
 
     def _hop_costs(self, hop_frames: int) -> Sequence[HopCost]:
         """What hops cost with all that belongs to them; without an avatar, the network alone."""

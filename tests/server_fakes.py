@@ -19,7 +19,7 @@ from engine.backends.availability import BackendChoice, PassedOver
 from engine.errors import ModelError, StreamError
 from engine.media import F32, Picture
 from server.engine_core import PassthroughCore, SessionFrames
-from server.engine_messages import EngineReady, EngineSettings
+from server.engine_messages import EngineReady, EngineSettings, OpenSession
 
 CRASH = np.full(320, 0.75, np.float32)  # sound that kills the engine process
 REFUSE = np.full(320, 0.5, np.float32)  # sound that breaks one stream
@@ -136,3 +136,18 @@ def make_avatar(root: Path, name: str = "ada", frames: int = 10) -> None:
         "licence": "test",
     }
     (folder / "avatar.json").write_text(json.dumps(description), encoding="utf-8")
+
+
+class PatientCore(CueCore):
+    """Opens the stream of an avatar called "slow" when it has been asked twenty times."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
+        self._asked = 0
+
+    def can_open(self, request: OpenSession) -> bool:
+        return request.avatar != "slow" or self._asked >= 20
+
+    def prepare(self) -> float | None:
+        self._asked += 1
+        return 0.001

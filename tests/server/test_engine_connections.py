@@ -32,7 +32,7 @@ class Engine:
         client.connect(str(self.path))
         end = Connection(client.detach())
         self.ends.append(end)
-        assert not list(self.connections.receive(wait=True))
+        assert not list(self.connections.receive(None))
         return end
 
 
@@ -50,7 +50,7 @@ def test_everybody_is_greeted_and_answered_alone(engine: Engine) -> None:
     assert stat.S_ISSOCK(engine.path.stat().st_mode)
     assert engine.owner.recv() == gateway.recv() == READY
     gateway.send(Ping(7))
-    [(connection, message)] = engine.connections.receive(wait=True)
+    [(connection, message)] = engine.connections.receive(None)
     assert message == Ping(7)
     engine.connections.send(connection, Pong(7, 0.0, 0))
     assert gateway.recv() == Pong(7, 0.0, 0) and not engine.owner.poll()
@@ -60,33 +60,33 @@ def test_a_gateway_that_is_gone_is_told_once_and_the_owner_stays(engine: Engine)
     gateway = engine.connect()
     gateway.send(Ping(1))
     gateway.close()
-    [(connection, message)] = engine.connections.receive(wait=True)
+    [(connection, message)] = engine.connections.receive(None)
     assert message == Ping(1), "what it said before is heard"
     assert engine.connections.take_lost() == [connection]
     assert engine.connections.take_lost() == []
     engine.connections.send(connection, Pong(1, 0.0, 0))  # to nobody
     engine.owner.send(Ping(2))
-    [(_, message)] = engine.connections.receive(wait=True)
+    [(_, message)] = engine.connections.receive(None)
     assert message == Ping(2)
 
 
 def test_a_gateway_that_reads_late_gets_everything_in_order(engine: Engine) -> None:
     gateway = engine.connect()
     gateway.send(Ping(0))
-    [(connection, _)] = engine.connections.receive(wait=True)
+    [(connection, _)] = engine.connections.receive(None)
     for number in range(OUTBOX_MESSAGES // 2):
         engine.connections.send(connection, Pong(number, 0.0, 0, ("x" * 1000,)))
     assert gateway.recv() == READY
     for number in range(OUTBOX_MESSAGES // 2):
         while not gateway.poll():
-            list(engine.connections.receive(wait=True))  # what was queued goes on
+            list(engine.connections.receive(None))  # what was queued goes on
         assert gateway.recv().stamp == number
 
 
 def test_a_gateway_that_never_reads_is_let_go(engine: Engine) -> None:
     gateway = engine.connect()
     gateway.send(Ping(0))
-    [(connection, _)] = engine.connections.receive(wait=True)
+    [(connection, _)] = engine.connections.receive(None)
     for number in range(2 * OUTBOX_MESSAGES):
         engine.connections.send(connection, Pong(number, 0.0, 0, ("x" * 1000,)))
     assert engine.connections.take_lost() == [connection]
@@ -94,6 +94,6 @@ def test_a_gateway_that_never_reads_is_let_go(engine: Engine) -> None:
 
 def test_without_its_owner_the_engine_ends(engine: Engine) -> None:
     engine.owner.close()
-    assert not list(engine.connections.receive(wait=True))
+    assert not list(engine.connections.receive(None))
     with pytest.raises(OwnerGone):
         engine.connections.take_lost()

@@ -88,6 +88,41 @@ def test_pictures_go_through_the_engine_and_keep_their_size_and_order() -> None:
     _run(scenario)
 
 
+def test_a_stream_waits_for_its_avatar_while_others_go_on_and_begins_where_time_stands(
+    tmp_path: Path,
+) -> None:
+    make_avatar(tmp_path, "slow")
+
+    async def scenario(host: EngineHost) -> None:
+        there, came = Listener(), Listener()
+        first = host.open_stream("a", "live", None, (64, 48), there)
+        second = host.open_stream("b", "avatar", "slow", (64, 48), came)
+        async with asyncio.timeout(TIMEOUT_S):
+            pushed = 0
+            while not came.frames:
+                first.push_video(_picture(7), pushed * 640)
+                for _ in range(2):
+                    first.push_audio(SILENCE)
+                    second.push_audio(SILENCE)
+                pushed += 1
+                await there.until_frames(pushed)
+        assert came.losses == 0 and came.failure is None
+        assert 0 < came.frames[0].index <= pushed, "time went on meanwhile"
+        gone = host.open_stream("c", "avatar", "slow", (64, 48), Listener())
+        for stream in (first, second, gone):
+            stream.close()
+
+    async def main() -> None:
+        host = EngineHost(engine_settings("PatientCore", (tmp_path,)))
+        try:
+            await host.start()
+            await scenario(host)
+        finally:
+            await host.stop()
+
+    asyncio.run(main())
+
+
 def test_a_crashed_engine_is_replaced_and_the_stream_goes_on_in_time() -> None:
     async def scenario(host: EngineHost) -> None:
         listener = Listener()

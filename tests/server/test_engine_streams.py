@@ -70,6 +70,25 @@ def test_speech_gives_synced_frames_in_order(core: StreamsCore) -> None:
     assert (frames[0].picture.width, frames[0].picture.height) == (64, 48)
 
 
+def test_an_avatar_that_came_later_is_prepared_while_others_speak(
+    core: StreamsCore, settings: EngineSettings
+) -> None:
+    make_avatar(settings.avatar_dirs[0], "late", frames=9)
+    request = OpenSession("late", "avatar", "late", "", 0, 0, 0, 0, 0, seed=0)
+    _open(core, "a", "avatar", "ada")
+    frames = []
+    while not core.can_open(request):
+        core.push_audio("a", _speech(4), 0)
+        frames += _drain(core, "a")
+        core.prepare()
+    assert [frame.index for frame in frames] == list(range(len(frames))) and frames
+    core.open(request)
+    core.push_audio("late", _speech(8), 0)
+    assert _drain(core, "late")
+    for name in ("a", "late"):
+        core.close(name)
+
+
 def test_sessions_are_served_in_turn_and_close_alone(core: StreamsCore) -> None:
     _open(core, "a", "avatar", "ada")
     _open(core, "b", "avatar", "ada")
