@@ -209,7 +209,7 @@ class Peer:
             case PingMessage():
                 self.send(PongMessage(message.t))
             case InterruptMessage():
-                self.send(InterruptedMessage(self._media.interrupt()))
+                self.send(InterruptedMessage(self._media.interrupt(captured=True)))
             case EndMessage():
                 self._on_end("client")
             case StartMessage():

@@ -58,6 +58,9 @@ CAMERA_HISTORY = 24  # pictures kept for the places the engine leaves empty
 # after it was captured, when its packet is full, and Opus delays it by 6.5 ms each way.
 CAMERA_AHEAD_TICKS = 23 * TICKS_PER_MS
 PACKET_TICKS = SOUND_TICKS  # a packet leaves its sender when its last sample is captured
+# What a microphone had captured when an interrupt left it still comes after it: the packet that
+# was being filled, the 6.5 ms that Opus holds back, and a little jitter.
+CAPTURED_TICKS = PACKET_TICKS + 20 * TICKS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ class SessionMedia:
         self._camera_clock = CameraClock()
         self._camera: deque[tuple[int, Picture]] = deque(maxlen=CAMERA_HISTORY)
         self._timer: asyncio.TimerHandle | None = None
+        self._void_until = 0  # media time: a microphone's sound before it is void
         self._latencies: deque[int] = deque(maxlen=LATENCY_WINDOW)
         self._synced: deque[float] = deque(maxlen=25)
         self._sent = 0
@@ -212,7 +216,8 @@ class SessionMedia:
         now = now_ticks()
         for part in frames:
             samples = mono_from_frame(part)
-            self._add_sound(self._timeline.push(pts, samples, now), now)
+            added = self._timeline.push(pts, samples, now)
+            self._add_sound(self._without_void(added), now)
             if self._times is not None:
                 self._times.sound_received(self._timeline.position, now)
             pts += len(samples)
@@ -239,21 +244,39 @@ class SessionMedia:
         self._camera.append((media, picture))
         self._stream.push_video(picture, max(media, 0) // TICKS_PER_SAMPLE)
 
-    def interrupt(self) -> int:
-        """Voids everything said so far; the new generation."""
+    def interrupt(self, *, captured: bool = False) -> int:
+        """Voids everything said so far; the new generation.
+
+        Args:
+            captured: what a microphone has captured by now is void too, though it comes later.
+        """
         self.generation += 1
         if self.speech is not None:
             for message in self.speech.interrupt(self.generation):
                 self._on_playback(message)
-            self._resampler.forget()  # a millisecond of old speech would open the mouth again
+        self._resampler.forget()  # a millisecond of old speech would open the mouth again
         self.sound_out.drop_waiting()
         self.video_out.drop_waiting()
         first = 0
         if self._playout is not None:
             self._playout.interrupt(self.generation)
+            base = self._playout.delay.sound_base
+            if captured and base is not None:
+                self._void_until = now_ticks() - base + PACKET_TICKS + CAPTURED_TICKS
             first = self._playout.next_pts // FRAME_TICKS
         self._stream.interrupt(self.generation, first)
         return self.generation
+
+    def _without_void(self, added: I16) -> I16:
+        """What a packet has added, silent where an interrupt came after its capture."""
+        if self._timeline is None:
+            return added
+        void = self._void_until - (self._timeline.position - len(added))
+        if void <= 0:
+            return added
+        silenced = added.copy()
+        silenced[:void] = 0
+        return silenced
 
     def _add_sound(self, samples: I16, now: int) -> None:
         if self._playout is None or self._times is None or not len(samples):
