@@ -100,7 +100,7 @@ class Line(Protocol):
 
     async def say(self, samples: I16) -> bool: ...
 
-    async def interrupt(self) -> object: ...
+    async def interrupt(self) -> None: ...
 
 
 class SocketLine:
@@ -113,8 +113,8 @@ class SocketLine:
     async def say(self, samples: I16) -> bool:
         return await self._call.say(samples)
 
-    async def interrupt(self) -> object:
-        return await self._call.interrupt()
+    async def interrupt(self) -> None:
+        await self._call.interrupt()
 
     async def read(self) -> None:
         async for event in self._call:
@@ -139,8 +139,8 @@ class WebRtcLine:
     async def say(self, samples: I16) -> bool:
         return await self._call.say(samples)
 
-    async def interrupt(self) -> object:
-        return await self._call.interrupt()
+    async def interrupt(self) -> None:
+        await self._call.interrupt()
 
     async def read(self) -> None:
         async for event in self._call:
@@ -232,7 +232,7 @@ def judge_trial(log: Log, sent: float, distances: Sequence[float], threshold: fl
     disagreements: int | None = None
     if generations[0] is not None:
         newest = max(generation or 0 for generation in generations)
-        packets = [*log.sound, *log.pictures]
+        packets: list[HeardBlock | SeenPicture] = [*log.sound, *log.pictures]
         old = sum(item.at > told and (item.generation or 0) < newest for item in packets)
         new = [place for place, generation in enumerate(generations) if generation == newest]
         disagreements = sum(place in moving for place in new[1:])
@@ -311,7 +311,7 @@ def lively_speech() -> I16:
     places = np.arange(len(voice) * TICKS_PER_SAMPLE)
     samples = np.interp(places / TICKS_PER_SAMPLE, np.arange(len(voice)), voice) * 32767
     tone = TONE_PEAK * np.sin(2 * np.pi * TONE_HZ * places / TICK_HZ)
-    return np.clip(samples + tone, -32768, 32767).astype(np.int16)
+    return np.asarray(np.clip(samples + tone, -32768, 32767), np.int16)
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:
