@@ -7,13 +7,14 @@ come, so that a limit on it is never exceeded.
 
 from __future__ import annotations
 
-LOOK_INTERVAL_S = 0.25  # a client may be ended by this much before its time is up
+LOOK_INTERVAL_S = 0.25
+LOOK_LATE_S = 0.25  # by which a busy loop may delay a look
 ENDING_S = 0.5  # kept of the limit for a busy loop, and for what a call holds to be given back
 
 
 def heard_within_s(limit_s: float) -> float:
     """A client that is heard again within this time after its last packet is never ended."""
-    return max(limit_s - ENDING_S - LOOK_INTERVAL_S, 0.0)
+    return max(limit_s - ENDING_S - LOOK_INTERVAL_S - LOOK_LATE_S, 0.0)
 
 
 class Silence:

@@ -72,7 +72,7 @@ async def _goes_on(
     gateway: Gateway, caller: RecordedCall, lose: Callable[[], Awaitable[None]]
 ) -> None:
     ready = caller.call.ready
-    assert not ready.resumed and ready.limits.resume_within_s == 14.25
+    assert not ready.resumed and ready.limits.resume_within_s == 14
     await caller.until(lambda got: _media_lag_s(got) is not None)
     before, location = _media_lag_s(caller.received), caller.call.location
     await lose()

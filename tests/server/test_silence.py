@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.silence import ENDING_S, LOOK_INTERVAL_S, Silence, heard_within_s
+from server.silence import ENDING_S, LOOK_INTERVAL_S, LOOK_LATE_S, Silence, heard_within_s
 
 
 def test_packets_are_taken_to_have_come_right_after_the_look_before() -> None:
@@ -33,6 +33,6 @@ def test_other_counts_are_a_sign_of_life_even_when_they_are_lower() -> None:
     assert silence.longest_s == 0.25
 
 
-def test_the_promise_leaves_room_for_a_look_and_the_ending() -> None:
-    assert heard_within_s(15) == 15 - ENDING_S - LOOK_INTERVAL_S
+def test_the_promise_leaves_room_for_a_late_look_and_the_ending() -> None:
+    assert heard_within_s(15) == 15 - ENDING_S - LOOK_INTERVAL_S - LOOK_LATE_S
     assert heard_within_s(0.1) == 0
