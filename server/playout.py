@@ -169,6 +169,9 @@ class DelayControl:
         base = self.sound_base
         if base is not None:
             target = min(target, base + self._ceiling)
+            # Sound that comes earlier than ever lowers the base: the delay goes with it at once,
+            # or more would wait than is kept, and what is kept would never be due.
+            self._offset = min(self._offset, base + self._ceiling)
         self._target = target
         self._offset = max(self._offset, target)
 

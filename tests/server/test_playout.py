@@ -183,6 +183,25 @@ def test_the_delay_rises_at_once_with_a_slow_engine() -> None:
     assert delay.advance(0) == 350 * MS + MARGIN_TICKS
 
 
+def test_sound_goes_on_when_media_time_leaps_ahead_of_the_delay() -> None:
+    queue = playout()
+    for block in range(50):
+        queue.push_sound(sound(), (block + 1) * 20 * MS)
+        queue.push_hop([frame(block)], READY + block * FRAME_TICKS)
+        queue.poll((block + 1) * 20 * MS)
+    queue.push_sound(sound(8 * 50), 1020 * MS)  # silence that stood in for a starved client
+    heard = 0
+    for block in range(51, 151):
+        now = (block + 1) * 20 * MS
+        queue.push_sound(sound(), now)
+        heard += sum(isinstance(item, SoundRelease) for item in queue.poll(now))
+        base = queue.delay.sound_base
+        assert base is not None
+        if block > 80:  # a look at the sound's percentile every 16 blocks
+            assert queue.delay.offset - base <= 800 * MS
+    assert heard >= 100
+
+
 def test_the_delay_falls_by_at_most_5_ms_a_second() -> None:
     delay = DelayControl(500 * MS, 800 * MS)
     delay.advance(0)
