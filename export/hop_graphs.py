@@ -38,6 +38,8 @@ from export.component_graph import IR_VERSION, OPSETS
 from export.networks import TORCH_DTYPES
 from export.request import BATCH_AXIS, ExportRequest, TensorSpec
 
+HOP_GRAPHS = ("hop_start", "hop_step", "hop_finish", "crop_start", "crop_finish")
+
 
 class HopStart(nn.Module):
     """What a hop's networks read first."""
@@ -142,13 +144,26 @@ class HopGraph:
         return batch * self.frames
 
 
-def write_hop_graphs(request: ExportRequest, folder: Path) -> list[HopGraph]:
-    """The graphs between the networks of a model, in the request's hop, batches and precision.
+def write_hop_graph(request: ExportRequest, name: str, folder: Path) -> HopGraph:
+    """One of the graphs between the networks, in the request's hop, batches and precision.
 
     Args:
         request: of any of the model's components.
-        folder: exists; files of their names are overwritten.
+        name: of the graph, as in the table above.
+        folder: exists; a file of its name is overwritten.
     """
+    module, inputs, outputs, frames = _between(request)[name]
+    path = folder / f"{name}.onnx"
+    graph = HopGraph(name, path, inputs, outputs, request.batches, frames)
+    _write(module, graph, OPSETS[request.precision])
+    return graph
+
+
+Tensors = tuple[TensorSpec, ...]
+
+
+def _between(request: ExportRequest) -> dict[str, tuple[nn.Module, Tensors, Tensors, int]]:
+    """Each graph's module, inputs, outputs and rows of a session."""
     spec, hop, kind = request.spec, request.hop_frames, request.dtype
     dtype = TORCH_DTYPES[kind]
     channels, size, side = spec.codec.latent_channels, spec.latent_size, spec.resolution
@@ -162,66 +177,42 @@ def write_hop_graphs(request: ExportRequest, folder: Path) -> list[HopGraph]:
     def own(name: str, *shape: int) -> TensorSpec:
         return TensorSpec(name, kind, (BATCH_AXIS, *shape))
 
-    def crops(name: str) -> TensorSpec:
-        return TensorSpec(name, "u8", (BATCH_AXIS, side, side, 3))
-
-    def written(
-        name: str,
-        module: nn.Module,
-        inputs: tuple[TensorSpec, ...],
-        outputs: tuple[TensorSpec, ...],
-        frames: int = 1,
-    ) -> HopGraph:
-        path = folder / f"{name}.onnx"
-        graph = HopGraph(name, path, inputs, outputs, request.batches, frames)
-        _write(module, graph, OPSETS[kind])
-        return graph
-
     image = own("image", 3, side, side)
-    return [
-        written(
-            "hop_start",
+    crops = TensorSpec("crops", "u8", (BATCH_AXIS, side, side, 3))
+    out = own("out", channels + warps, hop, size, size)
+    noise = f32("noise", noises, *latents)
+    warp = (f32("warp", hop, warps, size, size),) if warps else ()
+    return {
+        "hop_start": (
             HopStart(torch.from_numpy(mask_latents(spec)), dtype),
-            (
-                f32("mel", hop, *mels),
-                f32("noise", noises, *latents),
-                f32("masked", *face),
-                f32("reference", *face),
-            ),
+            (f32("mel", hop, *mels), noise, f32("masked", *face), f32("reference", *face)),
             (
                 own("network_mel", hop, *mels),
                 f32("latents", *face),
                 own("sample", 3 * channels + 1, hop, size, size),
             ),
+            1,
         ),
-        written(
-            "hop_step",
+        "hop_step": (
             HopStep(channels, dtype),
-            (
-                f32("latents", *face),
-                own("out", channels + warps, hop, size, size),
-                f32("noise", noises, *latents),
-                f32("mix", 2 + noises),
-            ),
+            (f32("latents", *face), out, noise, f32("mix", 2 + noises)),
             (
                 f32("next", *face),
                 own("noisy", channels, hop, size, size),
                 own("clean", *face),
-                *([f32("warp", hop, warps, size, size)] if warps else []),
+                *warp,
             ),
+            1,
         ),
-        written("hop_finish", HopFinish(), (image,), (crops("crops"),), hop),
-        written(
-            "crop_start",
+        "hop_finish": (HopFinish(), (image,), (crops,), hop),
+        "crop_start": (
             CropStart(torch.from_numpy(mask_image(spec)), dtype),
-            (crops("crops"), f32("grey", 1)),
+            (crops, f32("grey", 1)),
             (image,),
             hop,
         ),
-        written(
-            "crop_finish", CropFinish(), (own("latents", *latents),), (f32("wide", *latents),), hop
-        ),
-    ]
+        "crop_finish": (CropFinish(), (own("latents", *latents),), (f32("wide", *latents),), hop),
+    }
 
 
 def _write(module: nn.Module, graph: HopGraph, opset: int) -> None:

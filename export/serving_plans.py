@@ -1,16 +1,93 @@
-"""Every graph that the TensorRT backend runs a model with, in one folder."""
+"""The plans that the TensorRT backend runs a model with: the networks, and what is between them.
+
+    plan = build_serving_plan(served, "unet")
+
+`engine.backends.tensorrt_plans` calls this where the plan cache has none. No GPU is needed for
+TensorRT-RTX.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from export.component_graph import write_graph
+import torch
+from torch import Tensor
+
+from engine.backends.tensorrt_plans import ServedPlans
+from engine.media import F32
+from export.component_graph import ComponentGraph, write_graph
 from export.f8.prepare import prepared
 from export.f8.recipe import DEFAULT_RECIPE, Recipe
-from export.hop_graphs import write_hop_graphs
-from export.request import COMPONENTS, ExportRequest, Precision
+from export.hop_graphs import HOP_GRAPHS, write_hop_graph
+from export.networks import TORCH_DTYPES, empty_network, golden_inputs
+from export.parity import ReferenceGraph
+from export.request import COMPONENTS, GRAPH_NAMES, Component, ExportRequest, Precision, TensorSpec
 from export.targets import Report, silent
-from export.tensorrt_builder import Graph
+from export.tensorrt_builder import Graph, build_plan, load_compiler
+
+
+@dataclass(frozen=True, slots=True)
+class ServingPlan:
+    """A plan, and the graph that it was built from.
+
+    Attributes:
+        graph: its files have to be there for `run`.
+        data: as the plan's runtime reads it.
+        folder: of the graph's files, which go when this object does.
+    """
+
+    graph: Graph
+    data: memoryview
+    folder: TemporaryDirectory[str] | None = None
+
+    def golden_inputs(self) -> Mapping[str, F32]:
+        """Inputs of its graph, of the smallest batch, in f32."""
+        if isinstance(self.graph, ComponentGraph):
+            request = self.graph.request
+            values = golden_inputs(empty_network(request), request, request.batches[0])
+        else:
+            values = _drawn(self.graph)
+        names = (tensor.name for tensor in self.graph.inputs)
+        return {name: value.float().numpy() for name, value in zip(names, values, strict=True)}
+
+    def run(self, inputs: Mapping[str, F32]) -> Mapping[str, F32]:
+        """What onnxruntime makes of them with the graph, in f32, by name."""
+        given = [
+            torch.from_numpy(inputs[tensor.name]).to(TORCH_DTYPES[tensor.dtype])
+            for tensor in self.graph.inputs
+        ]
+        made = ReferenceGraph(self.graph.path, as_it_is=True).run(given)
+        return {name: value.astype("float32") for name, value in made.items()}
+
+
+def build_serving_plan(served: ServedPlans, name: str) -> ServingPlan:
+    """One of the plans that serve a model.
+
+    Raises:
+        BackendError: the compiler is not installed or refuses the graph.
+        ModelError: the model's weights are missing or do not fit.
+    """
+    compiler = load_compiler(served.api_name)
+    folder = TemporaryDirectory(prefix="lipwire-plan-")
+    graph = write_serving_graph(served, name, Path(folder.name))
+    return ServingPlan(graph, build_plan(compiler, graph).data, folder)
+
+
+def write_serving_graph(
+    served: ServedPlans, name: str, folder: Path, report: Report = silent
+) -> Graph:
+    """One of the graphs that serve a model, written into `folder`.
+
+    Raises:
+        ModelError: the model's weights are missing or do not fit.
+    """
+    for component in COMPONENTS:
+        if GRAPH_NAMES[component] == name:
+            return write_graph(_request(served, component), folder, report)
+    return write_hop_graph(_request(served), name, folder)
 
 
 def write_serving_graphs(
@@ -42,4 +119,30 @@ def write_serving_graphs(
         if own == "f8":
             request, _ = prepared(request, recipe, report)
         graphs.append(write_graph(request, folder, report))
-    return [*graphs, *write_hop_graphs(request, folder)]
+    return [*graphs, *(write_hop_graph(request, name, folder) for name in HOP_GRAPHS)]
+
+
+def _request(served: ServedPlans, component: Component = "unet") -> ExportRequest:
+    return ExportRequest(
+        served.model_dir,
+        served.spec,
+        component,
+        served.hop_frames,
+        served.buckets,
+        served.precision,
+    )
+
+
+def _drawn(graph: Graph) -> list[Tensor]:
+    """Inputs of a graph between networks: pictures of any bytes, a few grey ones, noise."""
+    generator = torch.Generator().manual_seed(0)
+    rows = graph.rows(graph.batches[0])
+
+    def drawn(tensor: TensorSpec) -> Tensor:
+        shape = tensor.at(rows)
+        if tensor.dtype == "u8":
+            return torch.randint(0, 256, shape, generator=generator)
+        value = torch.randn(shape, generator=generator)
+        return (value > 0).float() if tensor.name == "grey" else value
+
+    return [drawn(tensor) for tensor in graph.inputs]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engine.backends.tensorrt_backend import TensorRtBackend
+from engine.backends.tensorrt_plans import PlanPrecision, ServedPlans
 from engine.plan_runtime.plan_engine import PlanEngine
 from engine.spec import ModelSpec
 from export.serving_plans import write_serving_graphs
@@ -29,12 +30,12 @@ class FakeGpu:
         folder: Path,
         *,
         buckets: tuple[int, ...] = (1, 2, 4),
-        precision: Literal["f32", "f16", "bf16"] = "f32",
+        precision: PlanPrecision = "f32",
         hop_frames: int = 4,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.model, self.buckets, self.precision = model, buckets, precision
         self.spec = ModelSpec.read(model)
+        self.served = ServedPlans("tensorrt", model, self.spec, hop_frames, buckets, precision)
         self.graphs: Mapping[str, Graph] = {
             graph.name: graph
             for graph in write_serving_graphs(
@@ -66,6 +67,6 @@ class FakeGpu:
             self.cuda,
             self.plans,
             name="tensorrt",
-            precision=self.precision,
-            buckets=self.buckets,
+            precision=self.served.precision,
+            buckets=self.served.buckets,
         )

@@ -12,6 +12,7 @@ import importlib.util
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -25,7 +26,9 @@ from engine.backends.availability import (
     nvidia_driver_loaded,
 )
 from engine.backends.base import Backend
+from engine.backends.tensorrt_device import device_availability
 from engine.errors import BackendError, ConfigError, PlanMissing
+from engine.plan_runtime.plan_engine import ApiName
 from engine.plans.cache import PlanCache
 from engine.spec import ModelSpec
 
@@ -141,14 +144,18 @@ def _cuda_availability(model_dir: Path) -> Availability:
     return Ready(f"torch {version}, CUDA")
 
 
-def _tensorrt_availability(_: Path) -> Availability:
-    version = _version("tensorrt")
-    detail = "TensorRT is not installed" if version is None else f"TensorRT {version}"
-    return Absent(
-        "unsupported",
-        f"{detail}; this version of Lipwire builds TensorRT plans and does not run them yet",
-        "with an NVIDIA GPU, use torch with CUDA; docs/tensorrt.md",
-    )
+def _tensorrt_availability(package: ApiName, model_dir: Path) -> Availability:
+    version = _version(package)
+    if version is None:
+        extra = package.replace("_", "-")
+        return Absent(
+            "not_installed", f"{package} is not installed", f'pip install -e ".[{extra},export]"'
+        )
+    missing = _missing(model_dir, SAFETENSORS_FILES)
+    if missing:
+        detail = f"{package} {version} found no {', '.join(missing)} in {model_dir}"
+        return Absent("no_files", detail, "restore the model folder")
+    return device_availability(package, version)
 
 
 def _open_openvino(request: OpenRequest) -> Backend:
@@ -171,14 +178,29 @@ def _open_torch(request: OpenRequest) -> Backend:
     return torch_backend.open_model(request.model_dir, request.precision, request.spec)
 
 
-def _open_tensorrt(request: OpenRequest) -> Backend:
-    raise BackendError("this version of Lipwire does not run TensorRT plans yet")
+def _open_tensorrt(package: ApiName, request: OpenRequest) -> Backend:
+    from engine.backends import tensorrt_backend
+
+    return tensorrt_backend.open_model(
+        request.model_dir, package, request.precision, request.spec, request.plans
+    )
 
 
 # The best first; torch comes twice, because it is the best choice on CUDA and the last resort
-# on a CPU.
+# on a CPU, and "tensorrt" names whichever of two packages works.
 CANDIDATES = (
-    Candidate("tensorrt", _tensorrt_availability, _open_tensorrt, NeedsPlan(TENSORRT_BUILD_S)),
+    Candidate(
+        "tensorrt",
+        partial(_tensorrt_availability, "tensorrt"),
+        partial(_open_tensorrt, "tensorrt"),
+        NeedsPlan(TENSORRT_BUILD_S),
+    ),
+    Candidate(
+        "tensorrt-rtx",
+        partial(_tensorrt_availability, "tensorrt_rtx"),
+        partial(_open_tensorrt, "tensorrt_rtx"),
+        NeedsPlan(TENSORRT_BUILD_S),
+    ),
     Candidate("torch-cuda", _cuda_availability, _open_torch),
     Candidate(
         "openvino",

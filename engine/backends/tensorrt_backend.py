@@ -11,6 +11,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
 
@@ -22,17 +24,20 @@ from engine.backends.inputs import (
     latents_shape,
     session_noise,
 )
+from engine.backends.tensorrt_plans import PlanPrecision, ServedPlans, TensorRtPlans
 from engine.errors import BackendError, OutOfDeviceMemory, StreamError
 from engine.media import F32, U8
 from engine.plan_runtime.bindings import PLANS
+from engine.plan_runtime.cuda_driver import CudaDriver
 from engine.plan_runtime.cuda_runtime import CudaRuntime
 from engine.plan_runtime.encode_program import EncodeProgram
 from engine.plan_runtime.hop_buffers import HopBuffers
 from engine.plan_runtime.hop_program import HopProgram
 from engine.plan_runtime.memory import Allocations
 from engine.plan_runtime.mixing import noises_of
-from engine.plan_runtime.plan_engine import DType, PlanEngine
+from engine.plan_runtime.plan_engine import ApiName, DType, PlanEngine, load_api
 from engine.plan_runtime.session_slab import Resident
+from engine.plans.cache import PlanCache
 from engine.spec import ModelSpec
 
 BUCKETS = (1, 2, 4, 8, 16)
@@ -286,3 +291,37 @@ class TensorRtBackend:
         if not isinstance(state, PlanSession) or state.owner is not self:
             raise StreamError(f"expected a session of this {self.name} backend")
         return state
+
+
+def open_model(
+    model_dir: Path,
+    api_name: ApiName,
+    precision: str | None = None,
+    spec: ModelSpec | None = None,
+    plans: PlanCache | None = None,
+) -> TensorRtBackend:
+    """The backend for a model folder, on the first GPU.
+
+    Args:
+        api_name: the package that runs the plans.
+        precision: "f16", which is what None means, or "f32".
+        spec: how the model is run; None: as its folder says.
+        plans: where plans are kept; None: they are built at every start.
+
+    Raises:
+        BackendError: no GPU, a plan that cannot be built or loaded or that computes something else
+            than onnxruntime does, a way of running that is not in the plans, or another precision.
+    """
+    if precision not in (None, *get_args(PlanPrecision)):
+        raise BackendError(f"TensorRT plans are in f16 or f32, asked for {precision}")
+    chosen = cast(PlanPrecision, precision or "f16")
+    spec = spec or ModelSpec.read(model_dir)
+    cuda = CudaDriver()
+    opened = TensorRtPlans(plans, cuda, load_api(api_name))
+
+    def open_plans(hop: int) -> Mapping[str, PlanEngine]:
+        return opened.open(ServedPlans(api_name, model_dir, spec, hop, BUCKETS, chosen))
+
+    return TensorRtBackend(
+        spec, cuda, open_plans, name=api_name.replace("_", "-"), precision=chosen, buckets=BUCKETS
+    )

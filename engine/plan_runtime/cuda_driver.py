@@ -47,17 +47,8 @@ class CudaDriver:
         self._to_device = kinds.cudaMemcpyHostToDevice
         self._to_host = kinds.cudaMemcpyDeviceToHost
         self._within = kinds.cudaMemcpyDeviceToDevice
-        count = self._call("cudaGetDeviceCount")
-        if count < 1:
-            raise DeviceError("expected a CUDA device, found none")
+        self.device = described_device(self._api)
         self._call("cudaSetDevice", 0)
-        about = self._call("cudaGetDeviceProperties", 0)
-        self.device = CudaDevice(
-            about.name.decode().strip("\0 "),
-            (int(about.major), int(about.minor)),
-            int(about.totalGlobalMem),
-            int(self._call("cudaDriverGetVersion")),
-        )
 
     def allocate(self, size: int) -> int:
         return int(self._call("cudaMalloc", size, wanted=f"{size} bytes of device memory"))
@@ -145,12 +136,36 @@ class CudaDriver:
         self._call("cudaGraphExecDestroy", graph)
 
     def _call(self, name: str, *arguments: Any, wanted: str = "") -> Any:
-        """The call's result; None where it has none."""
-        status, *result = getattr(self._api, name)(*arguments)
-        if status != self._api.cudaError_t.cudaSuccess:
-            _, words = self._api.cudaGetErrorString(status)
-            said = f"{name}: {status.name}, {words.decode()}"
-            if status == self._api.cudaError_t.cudaErrorMemoryAllocation:
-                raise OutOfDeviceMemory(f"expected {wanted or 'memory'}, got {said}")
-            raise DeviceError(said)
-        return result[0] if result else None
+        return _called(self._api, name, *arguments, wanted=wanted)
+
+
+def described_device(api: Any) -> CudaDevice:
+    """The first GPU; it is only looked at, which takes no memory of it.
+
+    Args:
+        api: from `load_bindings`.
+
+    Raises:
+        DeviceError: no driver, one too old for these bindings, or no GPU.
+    """
+    if _called(api, "cudaGetDeviceCount") < 1:
+        raise DeviceError("expected a CUDA device, found none")
+    about = _called(api, "cudaGetDeviceProperties", 0)
+    return CudaDevice(
+        about.name.decode().strip("\0 "),
+        (int(about.major), int(about.minor)),
+        int(about.totalGlobalMem),
+        int(_called(api, "cudaDriverGetVersion")),
+    )
+
+
+def _called(api: Any, name: str, *arguments: Any, wanted: str = "") -> Any:
+    """The call's result; None where it has none."""
+    status, *result = getattr(api, name)(*arguments)
+    if status != api.cudaError_t.cudaSuccess:
+        _, words = api.cudaGetErrorString(status)
+        said = f"{name}: {status.name}, {words.decode()}"
+        if status == api.cudaError_t.cudaErrorMemoryAllocation:
+            raise OutOfDeviceMemory(f"expected {wanted or 'memory'}, got {said}")
+        raise DeviceError(said)
+    return result[0] if result else None

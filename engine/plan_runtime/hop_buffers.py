@@ -21,13 +21,12 @@ from engine.plan_runtime.bindings import (
 from engine.plan_runtime.cuda_runtime import CudaRuntime
 from engine.plan_runtime.memory import Allocations, Field, StagedBlock
 from engine.plan_runtime.mixing import step_weights
-from engine.plan_runtime.plan_engine import DType, PlanEngine, PlanTensor
+from engine.plan_runtime.plan_engine import NUMPY_TYPES, DType, PlanEngine, PlanTensor
 from engine.plan_runtime.session_slab import SessionSlab
 from engine.spec import ModelSpec
 
 # Copied in once a hop, for each bucket from a place of its own (`HopProgram`).
 STAGED = frozenset({"mel", "masked", "reference", "valid", "places", "present"})
-NUMPY_TYPES = {"f32": np.float32, "i64": np.int64, "u8": np.uint8}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from engine.media import F32, U8
 from engine.plan_runtime.bindings import HOP_PLANS
 from engine.plan_runtime.captured import CapturedWork
-from engine.plan_runtime.hop_buffers import NUMPY_TYPES, STAGED, HopBuffers, buffer_key
+from engine.plan_runtime.hop_buffers import STAGED, HopBuffers, buffer_key
 from engine.plan_runtime.memory import Allocations, Field, StagedBlock
-from engine.plan_runtime.plan_engine import PlanCall
+from engine.plan_runtime.plan_engine import NUMPY_TYPES, PlanCall
 
 
 class HopProgram:

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from engine.errors import BackendError, DeviceError
 from engine.plan_runtime.cuda_runtime import CudaRuntime
 
@@ -24,6 +26,12 @@ ApiName = Literal["tensorrt", "tensorrt_rtx"]
 DType = Literal["f32", "f16", "bf16", "i64", "u8"]
 
 ITEM_BYTES: dict[DType, int] = {"f32": 4, "f16": 2, "bf16": 2, "i64": 8, "u8": 1}
+NUMPY_TYPES: dict[DType, type[np.generic]] = {  # numpy has no bf16
+    "f32": np.float32,
+    "f16": np.float16,
+    "i64": np.int64,
+    "u8": np.uint8,
+}
 _DTYPES: dict[str, DType] = {
     "FLOAT": "f32",
     "HALF": "f16",
@@ -71,7 +79,7 @@ class PlanEngine:
         rows: of each profile, in the plan's order.
     """
 
-    def __init__(self, api: Any, cuda: CudaRuntime, data: bytes, name: str) -> None:
+    def __init__(self, api: Any, cuda: CudaRuntime, data: bytes | memoryview, name: str) -> None:
         """Loads a plan.
 
         Args:

@@ -64,7 +64,7 @@ def test_an_absent_library_is_named_with_its_remedy(
 
 
 def test_tensorrt_says_what_to_use_instead(tiny_onnx_model: Path) -> None:
-    with pytest.raises(BackendError, match=r"TensorRT.*torch with CUDA"):
+    with pytest.raises(BackendError, match=r"tensorrt.*To do: .*(GPU|pip install)"):
         open_backend(tiny_onnx_model, "tensorrt")
 
 
@@ -139,7 +139,7 @@ def test_a_library_that_breaks_while_it_is_looked_for_gives_way(
         raise RuntimeError("CUDA driver version is insufficient")
 
     first = Candidate("torch-cuda", broken_driver, lambda request: FakeBackend())
-    monkeypatch.setattr(select, "CANDIDATES", (first, *select.CANDIDATES[2:]))
+    monkeypatch.setattr(select, "CANDIDATES", (first, *select.CANDIDATES[3:]))
     chosen = choose_backend(OpenRequest(tiny_onnx_model))
     assert chosen.choice.name == "openvino"
     assert [item.reason for item in chosen.choice.passed] == ["driver"]
@@ -164,7 +164,7 @@ def test_a_backend_that_was_named_has_no_substitute(tiny_onnx_model: Path) -> No
 def test_where_better_ones_are_merely_absent_the_reason_names_them(tiny_onnx_model: Path) -> None:
     chosen = choose_backend(OpenRequest(tiny_onnx_model))
     assert not any(item.broken for item in chosen.choice.passed)
-    assert chosen.choice.why.endswith("(no tensorrt, no torch-cuda)")
+    assert chosen.choice.why.endswith("(no tensorrt, no tensorrt-rtx, no torch-cuda)")
 
 
 def test_a_plan_that_takes_too_long_to_build_is_not_waited_for(

@@ -175,7 +175,7 @@ def test_every_tensor_is_bound_once_for_each_bucket_and_never_again(
     gpu: FakeGpu, backend: TensorRtBackend
 ) -> None:
     bound = Counter(gpu.api.bound)
-    assert set(bound.values()) == {len(gpu.buckets)}  # one step, so one context a bucket
+    assert set(bound.values()) == {len(gpu.served.buckets)}  # one step, so one context a bucket
     tensors = sum(len(g.inputs) + len(g.outputs) for g in gpu.graphs.values())
     assert len(bound) == tensors
     sessions = [backend.new_session(hop_frames=HOP, seed=seed) for seed in range(4)]
@@ -225,10 +225,10 @@ def test_a_newcomer_moves_its_rings_and_those_of_whom_it_replaces_once(
 
 
 def test_every_bucket_is_captured_once(gpu: FakeGpu, backend: TensorRtBackend) -> None:
-    assert gpu.cuda.calls["instantiate"] == 2 * len(gpu.buckets)  # hops and encodings
+    assert gpu.cuda.calls["instantiate"] == 2 * len(gpu.served.buckets)  # hops and encodings
     backend.warm_up(HOP)
     backend.run_hop(inputs(backend, backend.new_session(hop_frames=HOP, seed=0)))
-    assert gpu.cuda.calls["instantiate"] == 2 * len(gpu.buckets)
+    assert gpu.cuda.calls["instantiate"] == 2 * len(gpu.served.buckets)
 
 
 def test_what_cannot_be_captured_is_run_call_by_call(
