@@ -124,7 +124,7 @@ def device_of(compiler: CompilerName) -> dict[str, str]:
 def _loading(refusal: str) -> str:
     if refusal:
         return f"a plan runs on an NVIDIA GPU only, and this machine does not load it: {refusal}"
-    return "this machine loads the plan, and Lipwire does not run plans yet"
+    return "this machine loads the plan, and an export runs none"
 
 
 def _manifest_text(key: PlanKey, graph: ComponentGraph, plan: Plan) -> str:
