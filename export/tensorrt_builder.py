@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from engine.errors import BackendError
+from engine.plan_runtime.plan_engine import runtime_log
 from export.request import BATCH_AXIS, DType, TensorSpec
 
 CompilerName = Literal["tensorrt", "tensorrt_rtx"]
@@ -106,7 +107,7 @@ def build_plan(compiler: Compiler, graph: Graph) -> Plan:
             the graph has other inputs and outputs than it should.
     """
     api, name = compiler.api, graph.name
-    log = build_log(api)
+    log = runtime_log(api)
     builder = api.Builder(log)
     network = builder.create_network(_strongly_typed(api))
     parser = api.OnnxParser(network, log)
@@ -138,23 +139,6 @@ def _strongly_typed(api: Any) -> int:
 def _words(error: Any) -> str:
     node = f"{error.node_operator()} node {error.node_name()!r}" if error.node_operator() else ""
     return f"{node or 'the graph'}: {error.desc()}"
-
-
-def build_log(api: Any) -> Any:
-    """A logger that keeps what it is told, from warnings on, as `lines`."""
-    severities = api.ILogger
-    kept = (severities.INTERNAL_ERROR, severities.ERROR, severities.WARNING)
-
-    class BuildLog(api.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.lines: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in kept:
-                self.lines.append(message)
-
-    return BuildLog()
 
 
 def _check_tensors(api: Any, network: Any, graph: Graph) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from engine.plan_runtime.plan_engine import runtime_log
 from export.component_graph import ComponentGraph
-from export.tensorrt_builder import Compiler, Described, Plan, build_log, described
+from export.tensorrt_builder import Compiler, Described, Plan, described
 
 
 def load_refusal(compiler: Compiler, plan: Plan, graph: ComponentGraph) -> str:
     """Why the plan is of no use on this machine, in the runtime's words; empty where it loads."""
-    api, log = compiler.api, build_log(compiler.api)
+    api, log = compiler.api, runtime_log(compiler.api)
     engine = api.Runtime(log).deserialize_cuda_engine(plan.data)
     if engine is None:
         return " ".join(log.lines) or "the runtime gave no reason"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import aiortc
 import av
-import numpy as np
 import pytest
 from aiortc.codecs import get_decoder
 from aiortc.jitterbuffer import JitterFrame
@@ -15,33 +12,13 @@ from av import VideoFrame
 
 from server.aiortc_encoders import TunedH264Encoder, TunedVp8Encoder, tuned_encoder
 from server.aiortc_jitter import is_keyframe
-
-VP8 = RTCRtpCodecParameters(mimeType="video/VP8", clockRate=90_000, payloadType=97)
-H264 = RTCRtpCodecParameters(mimeType="video/H264", clockRate=90_000, payloadType=99)
-
-
-def _picture(number: int, size: tuple[int, int] = (320, 240)) -> VideoFrame:
-    noise = np.random.default_rng(number).integers(0, 255, (size[1] * 3 // 2, size[0]), np.uint8)
-    noise[:, : size[0] // 2] = 90
-    frame = VideoFrame.from_ndarray(noise, format="yuv420p")
-    frame.pts, frame.time_base = number * 3600, Fraction(1, 90_000)
-    return frame
-
-
-def _encoded(codec: RTCRtpCodecParameters, count: int) -> list[JitterFrame]:
-    encoder = tuned_encoder(codec)
-    frames = []
-    for number in range(count):
-        payloads, timestamp = encoder.encode(_picture(number), force_keyframe=number == 15)
-        data = b"".join(aiortc.codecs.depayload(codec, payload) for payload in payloads)
-        frames.append(JitterFrame(data=data, timestamp=timestamp))
-    return frames
+from tests.encoded_pictures import H264, VP8, encoded, noisy_picture
 
 
 @pytest.mark.parametrize("codec", [VP8, H264], ids=["vp8", "h264"])
 def test_encoded_pictures_decode_one_for_one(codec: RTCRtpCodecParameters) -> None:
     decoder = get_decoder(codec)
-    for number, frame in enumerate(_encoded(codec, 20)):
+    for number, frame in enumerate(encoded(codec, 20)):
         pictures = decoder.decode(frame)
         assert len(pictures) == 1 and frame.timestamp == number * 3600
         assert is_keyframe(codec.name, frame.data) == (number in (0, 15))
@@ -53,7 +30,7 @@ def test_a_size_that_changes_in_mid_call_is_encoded(codec: RTCRtpCodecParameters
     decoder = get_decoder(codec)
     sizes = []
     for number, size in enumerate([(320, 240), (320, 240), (640, 360), (160, 120)]):
-        payloads, timestamp = encoder.encode(_picture(number, size))
+        payloads, timestamp = encoder.encode(noisy_picture(number, size))
         data = b"".join(aiortc.codecs.depayload(codec, payload) for payload in payloads)
         for picture in decoder.decode(JitterFrame(data=data, timestamp=timestamp)):
             assert isinstance(picture, VideoFrame)
@@ -74,7 +51,7 @@ def test_an_encoder_is_opened_once_while_nothing_changes(
     encoder = tuned_encoder(codec)
     assert isinstance(encoder, TunedVp8Encoder | TunedH264Encoder)
     for number in range(10):
-        encoder.encode(_picture(number % 2, size))
+        encoder.encode(noisy_picture(number % 2, size))
     assert encoder.ladder.openings == 1
 
 
@@ -82,11 +59,11 @@ def test_an_encoder_is_opened_once_while_nothing_changes(
 def test_an_estimate_that_falls_opens_the_encoder_with_less(codec: RTCRtpCodecParameters) -> None:
     encoder = tuned_encoder(codec)
     assert isinstance(encoder, TunedVp8Encoder | TunedH264Encoder)
-    encoder.encode(_picture(0))
+    encoder.encode(noisy_picture(0))
     before = encoder.target_bitrate
     for estimate in (before, before * 2 // 3):
         encoder.target_bitrate = estimate  # as aiortc hands a REMB on
-        encoder.encode(_picture(1))
+        encoder.encode(noisy_picture(1))
     assert encoder.ladder.openings == 2
     assert encoder.target_bitrate <= before * 2 // 3
 

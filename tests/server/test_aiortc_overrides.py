@@ -7,25 +7,21 @@ import hashlib
 import inspect
 import queue
 import threading
-from fractions import Fraction
 from typing import Any
 
 import aiortc
 import numpy as np
 import pytest
-from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtp import RtcpSenderInfo, RtcpSrPacket, RtpPacket
-from av import AudioFrame, VideoFrame
+from av import AudioFrame
 
 from server import aiortc_overrides as overrides
-from server.aiortc_encoders import tuned_encoder
 from server.aiortc_jitter import VideoJitterBuffer
 from server.tracks import VideoOut
+from tests.encoded_pictures import H264, VP8, encoded
 
 STOCK = {(getattr(owner, "__name__", ""), name): value for owner, name, value in overrides.STOCK}
-VP8 = RTCRtpCodecParameters(mimeType="video/VP8", clockRate=90_000, payloadType=97)
-H264 = RTCRtpCodecParameters(mimeType="video/H264", clockRate=90_000, payloadType=99)
 
 # SHA-256, first 16 digits, of the source that each override replaces or leans on. A change
 # means: read what is new upstream, repair or remove the override, then renew the digest.
@@ -165,29 +161,11 @@ def test_the_end_of_a_track_is_never_dropped() -> None:
     asyncio.run(scenario())
 
 
-def _picture(number: int, size: tuple[int, int] = (320, 240)) -> VideoFrame:
-    noise = np.random.default_rng(number).integers(0, 255, (size[1] * 3 // 2, size[0]), np.uint8)
-    noise[:, : size[0] // 2] = 90
-    frame = VideoFrame.from_ndarray(noise, format="yuv420p")
-    frame.pts, frame.time_base = number * 3600, Fraction(1, 90_000)
-    return frame
-
-
-def _encoded(codec: RTCRtpCodecParameters, count: int) -> list[JitterFrame]:
-    encoder = tuned_encoder(codec)
-    frames = []
-    for number in range(count):
-        payloads, timestamp = encoder.encode(_picture(number), force_keyframe=number == 15)
-        data = b"".join(aiortc.codecs.depayload(codec, payload) for payload in payloads)
-        frames.append(JitterFrame(data=data, timestamp=timestamp))
-    return frames
-
-
 @pytest.mark.parametrize("codec", [VP8, H264], ids=["vp8", "h264"])
 def test_a_backlog_of_pictures_is_skipped_up_to_a_key_frame(codec: RTCRtpCodecParameters) -> None:
     async def scenario() -> tuple[list[int], bool]:
         inputs: queue.Queue[Any] = queue.Queue()
-        for frame in _encoded(codec, 20):
+        for frame in encoded(codec, 20):
             inputs.put((codec, frame))
         inputs.put(None)
         output: asyncio.Queue[Any] = asyncio.Queue()
