@@ -23,7 +23,7 @@ class Media:
     def __init__(self) -> None:
         self.generation = 0
 
-    def interrupt(self) -> int:
+    def interrupt(self, *, captured: bool = False) -> int:
         self.generation += 1
         return self.generation
 
