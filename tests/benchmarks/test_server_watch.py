@@ -25,7 +25,7 @@ def test_the_allocator_knows_what_is_in_use() -> None:
         return  # no glibc
     kept = [bytes(1000) for _ in range(20_000)]
     after = allocator_mb()
-    assert after is not None and sum(after.values()) - sum(before.values()) > 15
+    assert after is not None and after["used"] - before["used"] > 15  # what was free may serve
     assert len(kept) == 20_000
 
 

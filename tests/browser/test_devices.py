@@ -56,7 +56,7 @@ def test_a_microphone_is_tested_before_the_call(open_page: PageOpener) -> None:
     expect(page.get_by_label("Microphone").locator("option")).to_have_count(3)
     page.get_by_role("button", name="Test").click()
     expect(page.locator("#level-word")).to_have_text("Listening")
-    page.wait_for_function("document.getElementById('level').ariaValueNow > 30")
+    page.wait_for_function("() => document.getElementById('level').ariaValueNow > 30")
     page.get_by_role("button", name="Stop test").click()
     expect(page.locator("#level-word")).to_have_text("Off")
     assert page.evaluate("window.opened.every((track) => track.readyState === 'ended')")
@@ -76,7 +76,7 @@ def test_another_microphone_is_taken_in_a_call_and_remembered(open_page: PageOpe
     sessions = sessions_of(page)
     start(page)
     page.locator("#microphone").select_option(label=SECOND)
-    page.wait_for_function(f"window.opened.at(-1).label === '{SECOND}'")
+    page.wait_for_function(f"() => window.opened.at(-1).label === '{SECOND}'")
     page.evaluate(HEAR, {"loud": True})
     assert len(sessions) == 1, "no new connection is needed"
     page.reload()
@@ -88,7 +88,7 @@ def test_another_microphone_is_taken_in_a_call_and_remembered(open_page: PageOpe
 def test_another_speaker_is_taken(open_page: PageOpener) -> None:
     page = open_page()
     page.locator("#speaker").select_option(label="Fake Audio Output 2")
-    page.wait_for_function("document.getElementById('synced').sinkId.length > 10")
+    page.wait_for_function("() => document.getElementById('synced').sinkId.length > 10")
     page.evaluate(
         """
         () => {
@@ -100,7 +100,7 @@ def test_another_speaker_is_taken(open_page: PageOpener) -> None:
         """
     )
     expect(page.locator("#toast")).to_contain_text("“Fake Audio Output 2” was unplugged")
-    page.wait_for_function("document.getElementById('synced').sinkId === ''")
+    page.wait_for_function("() => document.getElementById('synced').sinkId === ''")
 
 
 def test_an_unplugged_microphone_is_replaced_by_the_default(open_page: PageOpener) -> None:
@@ -130,7 +130,7 @@ def test_the_camera_is_seen_before_and_in_the_call(open_page: PageOpener) -> Non
     page.locator("#faces").get_by_text("Camera").click()
     expect(page.get_by_label("Camera").last).to_be_visible()
     page.get_by_role("button", name="Test").click()
-    page.wait_for_function("document.getElementById('camera').videoWidth > 0")
+    page.wait_for_function("() => document.getElementById('camera').videoWidth > 0")
     page.locator("#faces").get_by_text("Anna").click()
     expect(page.locator("#camera")).to_be_hidden()
 
