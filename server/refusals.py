@@ -11,7 +11,7 @@ from engine.errors import AvatarError, LipwireError
 from server.admission import ServerFull
 from server.avatar_uploads import UploadRefused
 from server.client_limits import ClientLimited
-from server.sessions import Draining, EngineNotReady, SessionUnknown
+from server.session import Draining, EngineNotReady, SessionUnknown
 from server.signaling import OfferRefused
 
 DRAINING_RETRY_S = "10"  # when another process should have taken over

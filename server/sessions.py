@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import logging
 import secrets
 import time
@@ -16,28 +15,22 @@ from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from engine.errors import LipwireError
 from server.avatars import AvatarLibrary
 from server.config import Settings
 from server.engine_host import EngineHost
 from server.engine_messages import EngineReady, Mode
-from server.logs import SessionLog
-from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICKS_PER_MS, TICKS_PER_SAMPLE
+from server.media_clock import TICKS_PER_MS
 from server.media_network import MediaNetwork
 from server.metrics import Metrics, Transport
 from server.peer import Peer
 from server.places import Places
-from server.protocol import (
-    DrainingMessage,
-    ErrorMessage,
-    Limits,
-    ReadyMessage,
-    StartMessage,
-)
+from server.protocol import DrainingMessage, StartMessage
 from server.rtp_metrics import ConnectionMeter
-from server.session_media import MediaLimits, SessionMedia
+from server.session import Draining, EngineNotReady, Session, SessionUnknown
+from server.session_media import SessionMedia
+from server.session_terms import media_limits, ready_message
+from server.session_watch import reason_to_end
 from server.signaling import OfferRefused, check_offer
-from server.silence import LOOK_INTERVAL_S, Silence, heard_within_s
 from server.socket_peer import SocketPeer
 from server.tracks import SoundOut, VideoOut
 
@@ -45,55 +38,7 @@ logger = logging.getLogger(__name__)
 
 OpenSocket = Callable[[], Awaitable[tuple[WebSocket, StartMessage]]]
 
-LOOKS_A_FIGURE = round(1.0 / LOOK_INTERVAL_S)  # the figures are sent once a second
 GOING_AWAY = 1001
-PLAYOUT_SLACK_MS = 35  # a packet, and a busy machine, until the real delay has been observed
-RESAMPLER_TICKS = 54  # the 16 kHz sound lags the packet it came in by this much
-
-
-class EngineNotReady(LipwireError):
-    """The engine is being started again."""
-
-
-class Draining(LipwireError):
-    """No new calls: the server is about to end."""
-
-
-class SessionUnknown(LipwireError):
-    """There is no such session, or not any more."""
-
-
-class Session:
-    """One call.
-
-    Attributes:
-        id: secret name, which is also the right to end the call.
-        mode: "avatar" or "live".
-        transport: "webrtc" or "websocket".
-        largest: width and height of its largest picture.
-        resume_token: the right to go on with it over another connection.
-    """
-
-    def __init__(
-        self,
-        mode: Mode,
-        avatar: str | None,
-        largest: tuple[int, int],
-        suffix: str = "",
-        transport: Transport = "webrtc",
-    ) -> None:
-        self.id = secrets.token_hex(16) + suffix
-        self.mode: Mode = mode
-        self.transport: Transport = transport
-        self.avatar = avatar
-        self.largest = largest
-        self.resume_token = secrets.token_urlsafe(24)
-        self.log = SessionLog(logger, self.id[:8])
-        self.began = time.monotonic()
-        self.media: SessionMedia | None = None
-        self.peer: Peer | SocketPeer | None = None
-        self.watcher: asyncio.Task[None] | None = None
-        self.connected = asyncio.Event()
 
 
 class Sessions:
@@ -201,7 +146,7 @@ class Sessions:
         except BaseException:
             self._end_soon(session, "never_connected")
             raise
-        peer.send(self._ready_message(session, ready))
+        peer.send(ready_message(self._settings, ready, session))
         self._connected(session)
         peer.begin()
         self._watch_from_now_on(session)
@@ -305,7 +250,7 @@ class Sessions:
         return session, ready
 
     def _watch_from_now_on(self, session: Session) -> None:
-        session.watcher = asyncio.create_task(self._guard(session), name="session-watcher")
+        session.watcher = asyncio.create_task(self._watch(session), name="session-watcher")
         self._metrics.started.labels(session.mode, session.transport).inc()
         session.log.info("begun mode=%s avatar=%s", session.mode, session.avatar)
 
@@ -316,23 +261,13 @@ class Sessions:
         return await peer.answer(offer)
 
     def _media(self, session: Session, ready: EngineReady) -> SessionMedia:
-        lookahead = ready.lookahead_samples * TICKS_PER_SAMPLE + RESAMPLER_TICKS
-        limits = MediaLimits(
-            largest=session.largest,
-            initial_delay=self._initial_delay(ready),
-            max_delay=self._settings.max_playout_delay_ms * TICKS_PER_MS,
-            hop_frames=ready.shortest_hop[0],
-            # A hop becomes due this long after the end of a packet: let a packet end there.
-            lead=lookahead % SOUND_TICKS,
-            lookahead=lookahead,
-        )
         return SessionMedia(
             session.id,
             session.mode,
             session.avatar,
             self._host,
             self._metrics,
-            limits,
+            media_limits(self._settings, ready, session.largest),
             session.log,
         )
 
@@ -359,44 +294,9 @@ class Sessions:
             meter=ConnectionMeter(self._metrics.rtp, self._metrics.dropped),
             network=self._network,
         )
-        message = self._ready_message(session, ready)
+        message = ready_message(self._settings, ready, session)
         peer.greet(lambda: replace(message, epoch_ntp_us=media.epoch_ntp_us))
         return peer
-
-    def _ready_message(self, session: Session, ready: EngineReady) -> ReadyMessage:
-        # A WebSocket's call ends with it: there is nothing to resume.
-        by_socket = isinstance(session.peer, SocketPeer)
-        queued = by_socket and session.mode == "avatar"
-        limits = Limits(
-            max_session_s=self._settings.max_session_s,
-            resume_within_s=0 if by_socket else heard_within_s(self._settings.idle_timeout_s),
-            max_width=session.largest[0],
-            max_height=session.largest[1],
-            audio_window_us=self._settings.audio_window_ms * 1000 if queued else None,
-        )
-        return ReadyMessage(
-            session.id[:8],
-            session.mode,
-            session.avatar,
-            ready.backend,
-            ready.model,
-            limits,
-            None if by_socket else session.resume_token,
-            resumed=session.connected.is_set(),
-            backend_reason=ready.backend_reason,
-        )
-
-    def _initial_delay(self, ready: EngineReady) -> int:
-        """Ticks until the first frame of a hop can be shown, from the engine's own figures."""
-        if self._settings.playout_delay_ms is not None:
-            return self._settings.playout_delay_ms * TICKS_PER_MS
-        hop_frames, hop_ms = ready.shortest_hop
-        compute_ms = 1.5 * hop_ms + PLAYOUT_SLACK_MS
-        return (
-            hop_frames * FRAME_TICKS
-            + ready.lookahead_samples * TICKS_PER_SAMPLE
-            + int(compute_ms * TICKS_PER_MS)
-        )
 
     def _connected(self, session: Session) -> None:
         if session.media is None:
@@ -410,49 +310,14 @@ class Sessions:
         self._metrics.stages["connect"].observe(took_s)
         session.log.info("connected after %.0f ms", took_s * 1000)
 
-    async def _guard(self, session: Session) -> None:
+    async def _watch(self, session: Session) -> None:
         """A session's top level: what goes wrong ends this session and no other."""
         try:
-            await self._watch(session)
+            reason = await reason_to_end(session, self._settings, self._places.note_late)
         except Exception:
             session.log.exception("the session's watcher failed")
-            self._end_soon(session, "internal_error")
-
-    async def _watch(self, session: Session) -> None:
-        """Looks for signs of life, sends the figures once a second, ends the call in its time."""
-        settings = self._settings
-        media = session.media
-        assert media is not None
-        try:
-            await asyncio.wait_for(session.connected.wait(), settings.connect_timeout_s)
-        except TimeoutError:
-            self._end_soon(session, "never_connected")
-            return
-        silence, late_hops = Silence(time.monotonic()), 0
-        for look in itertools.count(1):
-            await asyncio.sleep(min(LOOK_INTERVAL_S, silence.left_s(settings.idle_timeout_s)))
-            now, peer = time.monotonic(), session.peer
-            assert peer is not None
-            silence.look(await peer.packets_received(), now)
-            if look % LOOKS_A_FIGURE == 0:
-                stats = media.stats(stalled=silence.longest_s > settings.stalled_after_s)
-                peer.send(stats)
-                if isinstance(peer, Peer):
-                    peer.measure()
-                self._places.note_late(stats.late_hops - late_hops)
-                late_hops = stats.late_hops
-            reason = None
-            if media.failure is not None:
-                peer.send(ErrorMessage(*media.failure, fatal=True))
-                reason = "engine_refused"
-            elif silence.left_s(settings.idle_timeout_s) <= 0:
-                reason = "idle"
-            elif now - session.began > settings.max_session_s:
-                peer.send(ErrorMessage("session_limit", "the call's time is up", fatal=True))
-                reason = "time_limit"
-            if reason is not None:
-                self._end_soon(session, reason)
-                return
+            reason = "internal_error"
+        self._end_soon(session, reason)
 
     def _end_soon(self, session: Session, reason: str) -> None:
         self._finish_soon(self._end(session, reason))

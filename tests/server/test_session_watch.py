@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from server import sessions
+from server import session, session_watch, sessions
 from server.config import Settings
 from server.message_rate import SocketRate
 from server.metrics import Metrics
@@ -127,8 +127,9 @@ def _watch(
     clock = Clock()
     began = clock.now
     stopped = {**vars(asyncio), "sleep": clock.sleep}
-    monkeypatch.setattr(sessions, "asyncio", SimpleNamespace(**stopped))
-    monkeypatch.setattr(sessions, "time", SimpleNamespace(monotonic=clock.monotonic))
+    monkeypatch.setattr(session_watch, "asyncio", SimpleNamespace(**stopped))
+    for module in (session, session_watch, sessions):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic))
     metrics, unused = Metrics(), cast(Any, SimpleNamespace())
     left_at: list[float] = []
     places = cast(
@@ -139,11 +140,11 @@ def _watch(
 
     async def main() -> None:
         all_sessions = sessions.Sessions(Settings(), unused, unused, metrics, places)
-        session = sessions.Session("live", None, (64, 48))
-        session.peer, session.media = cast(Any, peer), cast(Any, Media())
-        session.connected.set()
-        all_sessions._sessions[session.id] = session
-        await all_sessions._watch(session)
+        watched = session.Session("live", None, (64, 48))
+        watched.peer, watched.media = cast(Any, peer), cast(Any, Media())
+        watched.connected.set()
+        all_sessions._sessions[watched.id] = watched
+        await all_sessions._watch(watched)
         await all_sessions.close()
         assert all_sessions.count == 0
 

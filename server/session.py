@@ -1,0 +1,72 @@
+"""One call as this gateway knows it, and why a call cannot begin or go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+
+from engine.errors import LipwireError
+from server.engine_messages import Mode
+from server.logs import SessionLog
+from server.metrics import Transport
+from server.peer import Peer
+from server.session_media import SessionMedia
+from server.socket_peer import SocketPeer
+
+logger = logging.getLogger(__name__)
+
+
+class EngineNotReady(LipwireError):
+    """The engine is being started again."""
+
+
+class Draining(LipwireError):
+    """No new calls: the server is about to end."""
+
+
+class SessionUnknown(LipwireError):
+    """There is no such session, or not any more."""
+
+
+class Session:
+    """One call.
+
+    Attributes:
+        id: secret name, which is also the right to end the call.
+        mode: "avatar" or "live".
+        transport: "webrtc" or "websocket".
+        largest: width and height of its largest picture.
+        resume_token: the right to go on with it over another connection.
+        began: when, in seconds of the monotonic clock.
+        media: sound and pictures; None before they begin and when the call has ended.
+        peer: the client's connection; None as `media`.
+        watcher: ends the call in its time.
+        connected: media may flow.
+    """
+
+    def __init__(
+        self,
+        mode: Mode,
+        avatar: str | None,
+        largest: tuple[int, int],
+        suffix: str = "",
+        transport: Transport = "webrtc",
+    ) -> None:
+        """
+        Args:
+            suffix: what the id ends with.
+        """
+        self.id = secrets.token_hex(16) + suffix
+        self.mode: Mode = mode
+        self.transport: Transport = transport
+        self.avatar = avatar
+        self.largest = largest
+        self.resume_token = secrets.token_urlsafe(24)
+        self.log = SessionLog(logger, self.id[:8])
+        self.began = time.monotonic()
+        self.media: SessionMedia | None = None
+        self.peer: Peer | SocketPeer | None = None
+        self.watcher: asyncio.Task[None] | None = None
+        self.connected = asyncio.Event()
