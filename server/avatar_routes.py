@@ -1,13 +1,38 @@
-"""The HTTP side of avatars that clients bring."""
+"""The HTTP side of avatars: which there are, and those that clients bring."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from server import openapi
+from server.auth import Grant, Tokens
 from server.avatar_uploads import AvatarUploads, UploadRefused
+from server.avatars import AvatarInfo
+from server.gateway import Gateway
+
+
+def add_avatar_routes(app: FastAPI, gateway: Gateway) -> None:
+    """Adds them."""
+
+    @app.get("/v1/avatars")
+    async def list_avatars(request: Request) -> dict[str, Any]:
+        """The avatars that a call may name."""
+        avatars = await asyncio.to_thread(gateway.library.infos)
+        own = gateway.uploads.is_own
+        described = [_describe(info, gateway.tokens) | {"own": own(info.name)} for info in avatars]
+        grant: Grant = request.state.grant
+        uploads = gateway.settings.max_upload_mb > 0 and grant.allows("avatars:write")
+        return {"avatars": described, "uploads": uploads}
+
+    @app.get("/v1/avatars/{name}/poster.jpg", response_class=Response, responses=openapi.POSTER)
+    async def avatar_poster(name: str) -> Response:
+        """The first picture of an avatar's clip."""
+        data = await gateway.poster(name)
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
 
 
 def add_upload_routes(
@@ -39,3 +64,15 @@ def add_upload_routes(
         await asyncio.to_thread(uploads.remove, name)
         on_removed(name)
         return Response(status_code=204)
+
+
+def _describe(info: AvatarInfo, tokens: Tokens | None) -> dict[str, Any]:
+    key = "" if tokens is None else f"?key={tokens.poster_key(info.name)}"
+    return {
+        "name": info.name,
+        "title": info.title,
+        "width": info.width,
+        "height": info.height,
+        "licence": info.licence,
+        "poster": f"/v1/avatars/{info.name}/poster.jpg{key}",
+    }

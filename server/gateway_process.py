@@ -11,10 +11,11 @@ from pathlib import Path
 
 from engine.errors import LipwireError
 from server.allocator import limit_arenas
-from server.app import Gateway, create_app
+from server.app import create_app
 from server.config import Settings
 from server.engine_client import EngineClient
 from server.engine_messages import EngineSettings
+from server.gateway import Gateway
 from server.gateway_http import FromGateway, gateway_socket
 from server.gateway_messages import (
     Alive,

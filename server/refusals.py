@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from engine.errors import AvatarError, LipwireError
 from server.admission import ServerFull
 from server.avatar_uploads import UploadRefused
 from server.client_limits import ClientLimited
+from server.quoting import quoted
 from server.session import Draining, EngineNotReady, SessionUnknown
 from server.signaling import OfferRefused
+
+logger = logging.getLogger(__name__)
 
 DRAINING_RETRY_S = "10"  # when another process should have taken over
 STARTING_RETRY_S = "3"
@@ -73,3 +80,38 @@ def refusal_of(error: LipwireError) -> Refusal | None:
         case SessionUnknown():
             return Refusal(404, "unknown_session", message)
     return None
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Makes every error that leaves a route an answer of this form."""
+
+    @app.exception_handler(LipwireError)
+    async def on_lipwire_error(request: Request, error: LipwireError) -> Response:
+        refusal = refusal_of(error)
+        if refusal is None:
+            route = getattr(request.scope.get("route"), "path", "")  # the path may be a secret
+            logger.error("http: %s: %s: %s", route, type(error).__name__, error)
+            refusal = INTERNAL
+        return refusal.answer()
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors()
+        )
+        return Refusal(422, "bad_request", f"expected a usable request, got {problems}").answer()
+
+    @app.exception_handler(HTTPException)
+    async def on_http_error(request: Request, error: HTTPException) -> Response:
+        sentences = {
+            404: f"there is nothing at {quoted(request.url.path)}",
+            405: f"{quoted(request.method)} is not possible at {quoted(request.url.path)}",
+        }
+        message = sentences.get(error.status_code, str(error.detail))
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        return Refusal(error.status_code, code, message, error.headers or {}).answer()
+
+    @app.exception_handler(Exception)
+    async def on_any_error(request: Request, error: Exception) -> Response:
+        return INTERNAL.answer()

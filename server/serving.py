@@ -10,8 +10,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from server.allocator import limit_arenas
-from server.app import Gateway, create_app
+from server.app import create_app
 from server.config import Settings
+from server.gateway import Gateway
 from server.http_server import http_server, new_loop, until_hurried
 from server.logs import configure_logging
 from server.supervisor import Supervisor

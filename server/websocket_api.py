@@ -1,17 +1,19 @@
-"""`GET /v1/media`: admission, the handshake, and the session behind it."""
+"""`GET /v1/media`: the handshake of a call over a WebSocket."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
-from fastapi import Response, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from engine.errors import LipwireError
 from server.client_limits import client_of
 from server.engine_messages import Mode
+from server.gateway import Gateway
 from server.protocol import ErrorMessage, ProtocolError, StartMessage, decode_client, encode_message
-from server.sessions import Sessions
+from server.refusals import BadRequest
+from server.session_routes import call_mode
+from server.socket_peer import SocketPeer
 from server.wire import SUBPROTOCOL
 
 PROTOCOL_ERROR = 1002
@@ -21,34 +23,46 @@ class HandshakeFailed(LipwireError):
     """The connection was accepted and closed again."""
 
 
-async def serve_media(
-    sessions: Sessions,
-    socket: WebSocket,
-    mode: Mode,
-    avatar: str | None,
-    start_timeout_s: float,
-    refusal: Callable[[LipwireError], Response],
-) -> None:
-    """Runs one call over a WebSocket that has not been accepted yet.
+def add_media_route(app: FastAPI, gateway: Gateway) -> None:
+    """Adds it."""
 
-    Args:
-        start_timeout_s: until the client must have said `session.start`.
-        refusal: the HTTP answer to a call that is not let in.
-    """
+    @app.websocket("/v1/media")
+    async def media(socket: WebSocket, mode: str = "avatar", avatar: str | None = None) -> None:
+        """A call over a WebSocket, see docs/protocol.md."""
+        try:
+            _check_subprotocol(socket)
+            chosen = call_mode(mode, avatar)
+            peer = await _begin(gateway, socket, chosen, avatar if chosen == "avatar" else None)
+        except (HandshakeFailed, WebSocketDisconnect):
+            return
+        except LipwireError as error:
+            await socket.send_denial_response(gateway.refuse(error).answer())
+            return
+        await peer.run()
+
+
+async def _begin(gateway: Gateway, socket: WebSocket, mode: Mode, avatar: str | None) -> SocketPeer:
+    """The server's end of a call; the connection is accepted only when there is a place for it."""
 
     async def open_socket() -> tuple[WebSocket, StartMessage]:
         await socket.accept(subprotocol=SUBPROTOCOL)
-        return socket, await _read_start(socket, start_timeout_s)
+        return socket, await _read_start(socket, gateway.settings.offer_timeout_s)
 
     client = client_of(socket.client.host if socket.client else None)
-    try:
-        peer = await sessions.begin_socket(mode, avatar, client, open_socket)
-    except (HandshakeFailed, WebSocketDisconnect):
-        return
-    except LipwireError as error:
-        await socket.send_denial_response(refusal(error))
-        return
-    await peer.run()
+    return await gateway.sessions.begin_socket(mode, avatar, client, open_socket)
+
+
+def _check_subprotocol(socket: WebSocket) -> None:
+    """
+    Raises:
+        BadRequest: the client does not offer the one that is spoken here.
+    """
+    offered = socket.scope.get("subprotocols", [])
+    if SUBPROTOCOL not in offered:
+        # Not what they are: one of them may be a ticket.
+        raise BadRequest(
+            400, "subprotocol", f"expected the subprotocol {SUBPROTOCOL} among {len(offered)}"
+        )
 
 
 async def _read_start(socket: WebSocket, timeout_s: float) -> StartMessage:

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from server.app import Gateway, create_app
+from server.app import create_app
 from server.config import Settings
+from server.gateway import Gateway
 from server.http_server import http_server
 
 

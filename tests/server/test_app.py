@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks.caller import an_offer
 from benchmarks.fuzz_offers import fuzz
-from server.app import Gateway, create_app
+from server.app import create_app
 from server.config import Settings
+from server.gateway import Gateway
 from tests.server_fakes import make_avatar
 
 SDP = {"content-type": "application/sdp"}

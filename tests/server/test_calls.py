@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from benchmarks.caller import Camera, Received, RecordedCall, recorded_call, vanish
-from server.app import Gateway, create_app
+from server.app import create_app
 from server.client.capture import I16, Microphone
 from server.client.errors import CallRefused
 from server.config import Settings
+from server.gateway import Gateway
 from server.protocol import ErrorMessage, InterruptedMessage, PongMessage, ReadyMessage, Stats
 from tests.server_fakes import make_avatar
 

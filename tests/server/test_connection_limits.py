@@ -12,8 +12,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from server import connection_limits
-from server.app import Gateway
 from server.connection_limits import Connections
+from server.gateway import Gateway
 from tests.server.served import served
 
 Scenario = Callable[[str, int, Gateway], Awaitable[None]]
@@ -73,7 +73,7 @@ def test_a_header_that_does_not_come_ends_the_connection(
 
 
 def test_an_offer_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.app.OFFER_BODY_S", 0.05)
+    monkeypatch.setattr("server.session_routes.OFFER_BODY_S", 0.05)
 
     async def scenario(url: str, port: int, gateway: Gateway) -> None:
         answer = await answer_to(

@@ -15,9 +15,10 @@ import pytest
 
 from benchmarks.caller import an_offer, recorded_call
 from benchmarks.latency import start_server
-from server.app import Gateway, create_app
+from server.app import create_app
 from server.client.capture import Microphone
 from server.config import Settings
+from server.gateway import Gateway
 from server.protocol import DrainingMessage
 from tests.server_fakes import make_avatar
 

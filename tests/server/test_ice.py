@@ -19,9 +19,10 @@ from aiortc.rtcconfiguration import RTCIceTransportPolicy
 from pydantic import ValidationError
 
 from benchmarks.caller import recorded_call
-from server.app import Gateway, create_app
+from server.app import create_app
 from server.client.errors import CallEnded
 from server.config import Settings
+from server.gateway import Gateway
 from server.ice import ice_links, ice_servers_for, turn_credentials
 from tests.server_fakes import make_avatar
 

@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from benchmarks.caller import recorded_call
-from server.app import Gateway, create_app
+from server.app import create_app
 from server.auth import Tokens
 from server.config import Settings
+from server.gateway import Gateway
 from server.logs import TEXT, JsonFormatter, SessionLog, TextFormatter, configure_logging
 from tests.server_fakes import make_avatar
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from benchmarks.caller import Received, RecordedCall, an_offer, recorded_call, vanish
-from server.app import Gateway, create_app
+from server.app import create_app
 from server.client.capture import Microphone
 from server.client.errors import CallEnded
 from server.config import Settings
+from server.gateway import Gateway
 from server.protocol import ReadyMessage
 from server.wire import US_PER_S
 from tests.server_fakes import make_avatar

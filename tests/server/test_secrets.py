@@ -17,8 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
 from benchmarks.caller import RecordedCall, recorded_call
-from server.app import Gateway
 from server.auth import Tokens
+from server.gateway import Gateway
 from server.logs import TEXT, JsonFormatter, TextFormatter, configure_logging
 from server.wire import Codec, Packet, PacketType, encode_packet
 from tests.server.served import served

@@ -16,9 +16,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from server.app import Gateway
 from server.client.errors import CallEnded, CallRefused
 from server.client.socket_call import Event, SocketCall, open_call
+from server.gateway import Gateway
 from server.protocol import (
     InterruptedMessage,
     PlaybackFinishedMessage,

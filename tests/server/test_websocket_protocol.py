@@ -13,7 +13,7 @@ import pytest
 from benchmarks.websocket_cases import Case, cases
 from benchmarks.websocket_conformance import begin, handshakes, run_case, run_handshake
 from server import socket_peer, websocket_protocol
-from server.app import Gateway
+from server.gateway import Gateway
 from tests.server.served import served
 from tests.server_fakes import make_avatar
 
