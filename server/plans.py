@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engine.plans.cache import PlanCache, PlanInfo
+from engine.plans.cache import PlanCache
+from engine.plans.directory import PlanInfo
 from server.config import Settings, load_settings
 from server.plan_build import build_plans, end_with_stdin
 from server.run_arguments import add_run_arguments

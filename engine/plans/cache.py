@@ -1,22 +1,13 @@
 """Plans on disk: built once, verified on every load, evicted when the disk is wanted.
 
-    DIGEST/              a plan; whoever uses it holds its manifest's lock, shared
-    DIGEST.lock          held by whoever loads, builds or removes that plan, alone
-    .DIGEST.building/    a plan being written; renamed when it is whole
-    .DIGEST.old/         a plan being removed
-
-The build lock is always taken before the lock of use, and nobody waits for a lock of use. A
-plan that was read need not stay on the disk: its lock of use says that it is wanted soon again.
-
 What goes wrong with the cache never stops its user: he gets a plan built for himself, and the
-log says why.
+log says why. `engine.plans.directory` has how plans lie on the disk and who may touch them when.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,23 +16,16 @@ from typing import Generic, Protocol, TypeVar
 
 from engine.errors import LipwireError, PlanError, PlanMissing
 from engine.media import F32
+from engine.plans.directory import PlanDirectory, PlanInfo, folder_size
 from engine.plans.events import PlanEvent, RejectionReason
 from engine.plans.file_lock import FileLock
-from engine.plans.folder import (
-    MANIFEST_FILE,
-    Golden,
-    read_manifest,
-    seal,
-    sync,
-    verified_golden,
-)
+from engine.plans.folder import Golden, seal, verified_golden
 from engine.plans.key import PlanKey
+from engine.plans.pruning import evict, prune
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_BYTES = 4 << 30
-_LOCK_SUFFIX = ".lock"
-_DIGEST_CHARS = 64
 _SHOWN_CHARS = 12
 
 PlanT = TypeVar("PlanT")
@@ -89,27 +73,6 @@ class OpenPlan(Generic[PlanT]):
 
 
 @dataclass(frozen=True, slots=True)
-class PlanInfo:
-    """A plan as it lies on the disk.
-
-    Attributes:
-        digest: of its key.
-        key: as the manifest has it; empty where the manifest is damaged.
-        size_bytes: of all its files.
-        used_ns: when it was used last, since the epoch.
-        in_use: by a process that runs.
-        problem: why it is not going to be loaded; "" where nothing is known against it.
-    """
-
-    digest: str
-    key: Mapping[str, object]
-    size_bytes: int
-    used_ns: int
-    in_use: bool
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
 class PlanCache:
     """The plans of one folder.
 
@@ -139,12 +102,11 @@ class PlanCache:
             LipwireError, OSError: the maker's own, when it cannot build.
         """
         digest = key.digest()
-        folder = self.folder / digest
+        folder = self._directory.path(digest)
         if not self.builds and not folder.is_dir():
             raise PlanMissing(f"there is no plan of {_name(key)} in {self.folder}")
         try:
-            # For this user alone: who may write here decides what runs.
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._directory.create()
             building = self._lock(digest, key)
         except OSError as error:
             return self._open_unlocked(key, maker, error)
@@ -168,6 +130,32 @@ class PlanCache:
         finally:
             building.release()
 
+    def plans(self) -> list[PlanInfo]:
+        """Every plan on the disk, the least recently used first."""
+        return self._directory.plans()
+
+    def size_bytes(self) -> int:
+        """Of all plans on the disk, those that are being built left out."""
+        return self._directory.size_bytes()
+
+    def prune(self, max_bytes: int | None = None) -> list[PlanInfo]:
+        """Removes what killed builders left, damaged plans, and plans down to a size.
+
+        Args:
+            max_bytes: that the plans may keep; None: the cache's own.
+
+        Returns:
+            The plans removed; what is in use or being built stays.
+
+        Raises:
+            OSError: the disk.
+        """
+        return prune(self._directory, self.max_bytes if max_bytes is None else max_bytes)
+
+    @property
+    def _directory(self) -> PlanDirectory:
+        return PlanDirectory(self.folder)
+
     def _lock(self, digest: str, key: PlanKey) -> FileLock:
         """The lock of a plan, alone.
 
@@ -175,10 +163,9 @@ class PlanCache:
             PlanMissing: it is taken, and this cache waits for nobody.
             OSError: the folder cannot be written.
         """
-        path = self._lock_path(digest)
         if self.builds:
-            return FileLock.take(path, "alone", create=True)
-        lock = FileLock.take_now(path, "alone", create=True)
+            return self._directory.build_lock(digest)
+        lock = self._directory.build_lock_now(digest)
         if lock is None:
             raise PlanMissing(f"another process is at work on the plan of {_name(key)}")
         return lock
@@ -187,7 +174,7 @@ class PlanCache:
         self, key: PlanKey, maker: PlanMaker[PlanT], error: OSError
     ) -> OpenPlan[PlanT]:
         """A plan from a folder that cannot be written, as in an image; else built for this user."""
-        if (self.folder / key.digest()).is_dir():
+        if self._directory.path(key.digest()).is_dir():
             try:
                 return self._load(key, maker, locked=False)
             except PlanError as damage:
@@ -213,53 +200,6 @@ class PlanCache:
         if self.watcher is not None:
             self.watcher(event)
 
-    def plans(self) -> list[PlanInfo]:
-        """Every plan on the disk, the least recently used first."""
-        if not self.folder.is_dir():
-            return []
-        found = [
-            info
-            for path in self.folder.iterdir()
-            if path.is_dir() and len(path.name) == _DIGEST_CHARS
-            if (info := self._info(path.name)) is not None
-        ]
-        return sorted(found, key=lambda info: (info.used_ns, info.digest))
-
-    def size_bytes(self) -> int:
-        """Of all plans on the disk, those that are being built left out."""
-        try:
-            folders = [path for path in self.folder.iterdir() if len(path.name) == _DIGEST_CHARS]
-            return sum(_size(path) for path in folders)
-        except OSError:  # no folder yet, or a plan was removed meanwhile
-            return 0
-
-    def prune(self, max_bytes: int | None = None) -> list[PlanInfo]:
-        """Removes what killed builders left, damaged plans, and plans down to a size.
-
-        Args:
-            max_bytes: that the plans may keep; None: the cache's own.
-
-        Returns:
-            The plans removed; what is in use or being built stays.
-
-        Raises:
-            OSError: the disk.
-        """
-        if not self.folder.is_dir():
-            return []
-        for path in list(self.folder.iterdir()):
-            digest = path.name.removeprefix(".").split(".")[0]
-            if path.name != digest and len(digest) == _DIGEST_CHARS:
-                self._clear_leftovers(digest)
-        damaged = [info for info in self.plans() if info.problem and self._remove(info.digest)]
-        return damaged + self._evict(self.max_bytes if max_bytes is None else max_bytes)
-
-    def _lock_path(self, digest: str) -> Path:
-        return self.folder / f"{digest}{_LOCK_SUFFIX}"
-
-    def _hidden(self, digest: str, what: str) -> Path:
-        return self.folder / f".{digest}.{what}"
-
     def _load(
         self, key: PlanKey, maker: PlanMaker[PlanT], *, locked: bool = True
     ) -> OpenPlan[PlanT]:
@@ -271,7 +211,8 @@ class PlanCache:
         Raises:
             PlanError: it cannot be trusted.
         """
-        folder = self.folder / key.digest()
+        digest = key.digest()
+        folder = self._directory.path(digest)
         use: FileLock | None = None
         reason: RejectionReason = "damaged"
         try:
@@ -282,9 +223,8 @@ class PlanCache:
             reason = "golden"
             golden.check(outputs)
             if locked:
-                manifest = folder / MANIFEST_FILE
-                os.utime(manifest)
-                use = FileLock.take(manifest, "shared")
+                self._directory.mark_used(digest)
+                use = self._directory.use(digest)
         except (LipwireError, OSError) as error:
             if isinstance(error, OSError):
                 reason = "disk"
@@ -296,113 +236,28 @@ class PlanCache:
     def _store(
         self, digest: str, key: PlanKey, maker: PlanMaker[PlanT], plan: PlanT
     ) -> FileLock | None:
-        made = self._hidden(digest, "building")
         inputs = maker.golden_inputs()
         golden = Golden(inputs, maker.run(plan, inputs), maker.tolerance)
         golden.check(golden.outputs)  # no load could pass where they are not finite
         try:
-            _delete(made)
-            made.mkdir()
-            maker.save(plan, made)
-            seal(made, key, golden)
-            size = _size(made)
-            if size > self.max_bytes:
-                raise PlanError(f"it has {size} bytes, and {self.folder} may hold {self.max_bytes}")
-            self._set_aside(digest)
-            made.rename(self.folder / digest)
-            sync(self.folder)
+            with self._directory.draft(digest) as draft:
+                maker.save(plan, draft)
+                seal(draft, key, golden)
+                size = folder_size(draft)
+                if size > self.max_bytes:
+                    raise PlanError(
+                        f"it has {size} bytes, and {self.folder} may hold {self.max_bytes}"
+                    )
+                self._directory.put(digest, draft)
         except OSError as error:
             raise _disk_error(error, self.folder) from error
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-        use = FileLock.take(self.folder / digest / MANIFEST_FILE, "shared")
-        self._evict(self.max_bytes)
+        use = self._directory.use(digest)
+        evict(self._directory, self.max_bytes)
         return use
-
-    def _evict(self, max_bytes: int) -> list[PlanInfo]:
-        plans = self.plans()
-        total = sum(info.size_bytes for info in plans)
-        evicted = []
-        for info in plans:
-            if total <= max_bytes:
-                break
-            if self._remove(info.digest):
-                total -= info.size_bytes
-                evicted.append(info)
-        return evicted
-
-    def _remove(self, digest: str) -> bool:
-        """Removes a plan that nobody builds, loads or uses; whether it did."""
-        building = FileLock.take_now(self._lock_path(digest), "alone", create=True)
-        if building is None:
-            return False
-        try:
-            if not self._is_free(digest):
-                return False
-            self._set_aside(digest)
-            self._lock_path(digest).unlink()
-            return True
-        finally:
-            building.release()
-
-    def _clear_leftovers(self, digest: str) -> None:
-        building = FileLock.take_now(self._lock_path(digest), "alone", create=True)
-        if building is None:
-            return
-        try:
-            _delete(self._hidden(digest, "building"))
-            _delete(self._hidden(digest, "old"))
-            if not (self.folder / digest).exists():
-                self._lock_path(digest).unlink()
-        finally:
-            building.release()
-
-    def _is_free(self, digest: str) -> bool:
-        manifest = self.folder / digest / MANIFEST_FILE
-        try:
-            use = FileLock.take_now(manifest, "alone")
-        except FileNotFoundError:
-            return True
-        if use is None:
-            return False
-        use.release()
-        return True
-
-    def _set_aside(self, digest: str) -> None:
-        """Takes a plan's name away at once, then its files."""
-        folder, old = self.folder / digest, self._hidden(digest, "old")
-        _delete(old)
-        if folder.exists():
-            folder.rename(old)
-            _delete(old)
-
-    def _info(self, digest: str) -> PlanInfo | None:
-        folder, problem = self.folder / digest, ""
-        key: Mapping[str, object] = {}
-        try:
-            try:
-                key = read_manifest(folder)["key"]
-            except PlanError as error:
-                problem = str(error)
-            manifest = folder / MANIFEST_FILE
-            marked = manifest if manifest.exists() else folder
-            used_ns, size = marked.stat().st_mtime_ns, _size(folder)
-            return PlanInfo(digest, key, size, used_ns, not self._is_free(digest), problem)
-        except FileNotFoundError:  # removed meanwhile
-            return None
 
 
 def _name(key: PlanKey) -> str:
     return f"{key.component} ({key.digest()[:_SHOWN_CHARS]})"
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
-
-
-def _delete(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
 
 
 def _disk_error(error: OSError, folder: Path) -> PlanError:
