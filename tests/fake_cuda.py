@@ -59,7 +59,7 @@ class FakeCuda:
     """
 
     def __init__(self, capacity: int = 1 << 30, capability: tuple[int, int] = (8, 9)) -> None:
-        self.device = CudaDevice("FakeGPU", capability, capacity, 13000)
+        self.device = CudaDevice("FakeGPU", capability, capacity, 13000, 13000)
         self.capacity = capacity
         self.copies: list[Copied] = []
         self.calls: Counter[str] = Counter()

@@ -2,6 +2,7 @@
 
 gpu = FakeGpu(model_dir, folder, buckets=(1, 2, 4))
 backend = gpu.backend()
+plans = Machine(gpu, PlanCache(folder)).plans
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.backends.tensorrt_backend import TensorRtBackend
-from engine.backends.tensorrt_plans import PlanPrecision, ServedPlans
+from engine.backends.tensorrt_plans import PlanPrecision, ServedPlans, TensorRtPlans
 from engine.plan_runtime.plan_engine import PlanEngine
+from engine.plans.cache import PlanCache
 from engine.spec import ModelSpec
-from export.serving_plans import write_serving_graphs
+from export.serving_plans import ServingPlan, write_serving_graphs
 from export.tensorrt_builder import Graph
 from tests.fake_cuda import FakeCuda
 from tests.fake_tensorrt import FakeTensorRt
@@ -70,3 +72,17 @@ class FakeGpu:
             precision=self.served.precision,
             buckets=self.served.buckets,
         )
+
+
+class Machine:
+    """A fake GPU, a plan cache, and a compiler that only notes what it is asked to build."""
+
+    def __init__(self, graphs: FakeGpu, cache: PlanCache | None, **cuda: Any) -> None:
+        self.gpu = graphs.fresh(**cuda)
+        self.built: list[str] = []
+        self.plans = TensorRtPlans(cache, self.gpu.cuda, self.gpu.api, self.build)
+
+    def build(self, served: ServedPlans, name: str) -> ServingPlan:
+        self.built.append(name)
+        graph = self.gpu.graphs[name]
+        return ServingPlan(graph, memoryview(self.gpu.api.plan_of(graph)))

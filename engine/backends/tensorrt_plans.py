@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from engine.checkpoints import AUDIO_ENCODER_FILE, CODEC_FILE, UNET_FILE, file_digest
+from engine.checkpoints import (
+    AUDIO_ENCODER_FILE,
+    CODEC_FILE,
+    TINY_DECODER_FILE,
+    UNET_FILE,
+    file_digest,
+)
 from engine.errors import BackendError
 from engine.media import F32
 from engine.plan_runtime.bindings import PLANS
@@ -46,7 +52,14 @@ _WEIGHTS = {
 # What writes the graphs: where any of it changes, they may. Named in text, since `export` imports
 # this package and brings torch.
 _BUILDER = "export.serving_plans"
-_ENGINE_SOURCES = ("models", "face/mask.py", "sampler.py", "spec.py", "plan_runtime/mixing.py")
+_ENGINE_SOURCES = (
+    "models",
+    "checkpoints.py",
+    "face/mask.py",
+    "sampler.py",
+    "spec.py",
+    "plan_runtime/mixing.py",
+)
 
 
 class BuiltPlan(Protocol):
@@ -132,12 +145,12 @@ class TensorRtPlans:
 
     def key(self, served: ServedPlans, name: str) -> PlanKey:
         """What one plan depends on. Its inputs' shapes follow from what is in it."""
-        weights = served.model_dir / _WEIGHTS[name] if name in _WEIGHTS else None
+        weights = _weights_of(served, name)
         packages = (served.api_name, "torch", "onnx")
         device = self._cuda.device
         return PlanKey(
             component=name,
-            graph_sha256=_sources_digest(),
+            graph_sha256=sources_digest(source_roots()),
             weights_sha256="" if weights is None else self._digest(weights),
             spec=served_spec(served.spec),
             hop_frames=served.hop_frames,
@@ -145,7 +158,8 @@ class TensorRtPlans:
             shapes={},
             precision=served.precision,
             backend=served.api_name,
-            versions={package: _version(package) for package in packages},
+            versions={package: _version(package) for package in packages}
+            | {"cuda": str(device.runtime // 1000)},
             device={"name": AHEAD_OF_TIME}
             if served.api_name == "tensorrt_rtx"
             else {
@@ -247,17 +261,31 @@ def _build(served: ServedPlans, name: str) -> BuiltPlan:
     return built
 
 
-def _sources_digest() -> str:
-    """SHA-256 over the sources that write the graphs, in place of the graphs.
+def _weights_of(served: ServedPlans, name: str) -> Path | None:
+    """The file whose weights are in a plan; None: the plan has none."""
+    if name not in _WEIGHTS:
+        return None
+    tiny = name == "codec_decoder" and served.spec.codec.decoder == "taesd"
+    return served.model_dir / (TINY_DECODER_FILE if tiny else _WEIGHTS[name])
 
-    To write a graph takes torch, minutes and gigabytes, and loading a plan should take neither.
-    """
+
+def source_roots() -> list[Path]:
+    """The files and folders of sources that write the graphs and set the compiler's flags."""
     found = importlib.util.find_spec(_BUILDER.partition(".")[0])
     if found is None or not found.submodule_search_locations:
         raise BackendError(f"expected the package of {_BUILDER}, which is not installed")
     engine = Path(__file__).parents[1]
-    roots = [Path(next(iter(found.submodule_search_locations)))]
-    roots += [engine / name for name in _ENGINE_SOURCES]
+    return [
+        Path(next(iter(found.submodule_search_locations))),
+        *(engine / name for name in _ENGINE_SOURCES),
+    ]
+
+
+def sources_digest(roots: Sequence[Path]) -> str:
+    """SHA-256 over the sources that write the graphs, in place of the graphs.
+
+    To write a graph takes torch, minutes and gigabytes, and loading a plan should take neither.
+    """
     digest = hashlib.sha256()
     for root in roots:
         for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:

@@ -156,6 +156,7 @@ def described_device(api: Any) -> CudaDevice:
         (int(about.major), int(about.minor)),
         int(about.totalGlobalMem),
         int(_called(api, "cudaDriverGetVersion")),
+        int(_called(api, "cudaRuntimeGetVersion")),
     )
 
 

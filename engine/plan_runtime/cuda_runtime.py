@@ -22,12 +22,14 @@ class CudaDevice:
         capability: major and minor number of its kind.
         memory_bytes: all of it.
         driver: newest CUDA that the driver takes, 13020 for 13.2.
+        runtime: CUDA of the runtime library, in the same numbers.
     """
 
     name: str
     capability: tuple[int, int]
     memory_bytes: int
     driver: int
+    runtime: int
 
 
 class CudaRuntime(Protocol):

@@ -23,11 +23,6 @@ HOP = 4
 Faces = tuple[F32, F32, F32]
 
 
-@pytest.fixture(scope="module")
-def graphs(tiny_onnx_model: Path, tmp_path_factory: pytest.TempPathFactory) -> FakeGpu:
-    return FakeGpu(tiny_onnx_model, tmp_path_factory.mktemp("graphs"))
-
-
 @pytest.fixture
 def gpu(graphs: FakeGpu) -> FakeGpu:
     return graphs.fresh()
