@@ -8,6 +8,9 @@ that clock, and dates what comes back by the machine's. After 30 minutes at 200 
 360 ms apart. What must not follow is the delay of a click and of a picture from its capture to its
 return, and the one less the other. Playout's own delay, which follows the load of the machine, is
 told by the server once a second and taken off.
+
+A client that hears or sees nothing for five minutes has no drift to tell: its figures say so under
+`missing`, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -189,41 +192,70 @@ async def observe(address: str, ppm: float, seconds: float) -> Observed:
     return seen
 
 
-def window_medians(values: list[tuple[float, float]], began: float, count: int) -> list[float]:
-    """Median of each window of five minutes, in ms; nan where nothing came."""
-    medians = []
+Medians = list[float | None]
+
+
+def window_medians(values: list[tuple[float, float]], began: float, count: int) -> Medians:
+    """Median of each window of five minutes, in ms; None where nothing came."""
+    medians: Medians = []
     for window in range(count):
         first = began + window * WINDOW_S
         inside = [value for at, value in values if first <= at < first + WINDOW_S]
-        medians.append(round(float(np.median(inside)), 1) if inside else float("nan"))
+        medians.append(round(float(np.median(inside)), 1) if inside else None)
     return medians
 
 
 def figures_of(seen: Observed, ppm: float, minutes: float) -> dict[str, Any]:
     """What the call shows of drift: first window against last."""
-    began = seen.picture[0][0] + SETTLE_S
     count = max(int(minutes * 60 / WINDOW_S), 1)
+    arrivals = [at for values in (seen.picture, seen.sound, seen.playout) for at, _ in values]
+    if not arrivals:
+        return {"ppm": ppm, "missing": ["anything at all"]}
+    began = min(arrivals) + SETTLE_S
     sound, picture, playout = (
         window_medians(values, began, count) for values in (seen.sound, seen.picture, seen.playout)
     )
-    beyond = [round(a - b, 1) for a, b in zip(sound, playout, strict=True)]
-    skew = [round(a - b, 1) for a, b in zip(picture, sound, strict=True)]
+    beyond, skew = _differences(sound, playout), _differences(picture, sound)
+    told = {"clicks": sound, "pictures": picture, "figures of the server": playout}
     return {
         "ppm": ppm,
+        "missing": [
+            f"{name} in {_told(medians)}" for name, medians in told.items() if None in medians
+        ],
         "clocks_apart_ms": round((count - 1) * WINDOW_S * ppm * 1e-3, 1),
-        "sound_drift_ms": round(beyond[-1] - beyond[0], 1),
-        "picture_minus_sound_drift_ms": round(skew[-1] - skew[0], 1),
+        "sound_drift_ms": _drift(beyond),
+        "picture_minus_sound_drift_ms": _drift(skew),
         "sound_ms": sound,
         "picture_ms": picture,
         "playout_ms": playout,
         "sound_beyond_playout_ms": beyond,
         "picture_minus_sound_ms": skew,
         "clicks_heard": len(seen.sound),
-        "clicks_sent": int((seen.picture[-1][0] - seen.picture[0][0]) / CLICK_EVERY_S),
+        "clicks_sent": int((max(arrivals) - min(arrivals)) / CLICK_EVERY_S),
         "pictures": len(seen.picture),
-        "fps": round(len(seen.picture) / (seen.picture[-1][0] - seen.picture[0][0]), 2),
+        "fps": round(len(seen.picture) / (max(arrivals) - min(arrivals)), 2),
         "last_stats": seen.last_stats,
     }
+
+
+def _differences(values: Medians, others: Medians) -> Medians:
+    return [
+        None if value is None or other is None else round(value - other, 1)
+        for value, other in zip(values, others, strict=True)
+    ]
+
+
+def _drift(differences: Medians) -> float | None:
+    """The last against the first; None where either is not known."""
+    first, last = differences[0], differences[-1]
+    return None if first is None or last is None else round(last - first, 1)
+
+
+def _told(medians: Medians) -> str:
+    """The windows in which nothing came, in minutes."""
+    minutes = int(WINDOW_S / 60)
+    windows = [index for index, median in enumerate(medians) if median is None]
+    return "minutes " + ", ".join(f"{n * minutes} to {(n + 1) * minutes}" for n in windows)
 
 
 async def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -244,11 +276,13 @@ async def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     finally:
         server.terminate()
         await server.wait()
+    if any(client.returncode for client in clients):
+        raise RuntimeError("a client ended before its call was over; its traceback is above")
     return [json.loads(output) for output, _ in outputs]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the benchmark; the exit status."""
+    """Runs the benchmark; 1 where a client missed something for five minutes."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_drift", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="real ones, after 20 s (30)")
@@ -265,11 +299,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     circumstances = asdict(here("python -m benchmarks.real_drift", given))
     clients = asyncio.run(measure(options))
     circumstances["load_average"] = round(os.getloadavg()[2], 1)
-    text = json.dumps({"circumstances": circumstances, "clients": clients}, indent=2)
+    figures = {"circumstances": circumstances, "clients": clients}
+    text = json.dumps(figures, indent=2, allow_nan=False)
     if options.json is not None:
         options.json.write_text(text + "\n", encoding="utf-8")
     sys.stdout.write(text + "\n")
-    return 0
+    for client in clients:
+        for missing in client["missing"]:
+            sys.stderr.write(f"the client at {client['ppm']:+.0f} ppm missed {missing}\n")
+    return int(any(client["missing"] for client in clients))
 
 
 if __name__ == "__main__":

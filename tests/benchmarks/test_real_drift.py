@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -27,9 +28,26 @@ def test_a_time_that_has_passed_is_not_waited_for() -> None:
     asyncio.run(clock.wait_until(-1.0))
 
 
-def test_a_window_without_values_is_not_a_number() -> None:
-    medians = window_medians([(10.0, 1.0), (11.0, 3.0), (12.0, 2.0)], 10.0, 2)
-    assert medians[0] == 2.0 and medians[1] != medians[1]
+def test_a_window_without_values_has_no_median() -> None:
+    assert window_medians([(10.0, 1.0), (11.0, 3.0), (12.0, 2.0)], 10.0, 2) == [2.0, None]
+
+
+def test_a_call_that_falls_silent_is_said_to_have_missed_its_sound() -> None:
+    times = [0.5 * step for step in range(int(2 * (2 * WINDOW_S + SETTLE_S)))]
+    seen = Observed(
+        sound=[(at, 340.0) for at in times if at < WINDOW_S],
+        picture=[(at, 340.0) for at in times],
+        playout=[(at, 300.0) for at in times],
+        last_stats={},
+    )
+    figures = figures_of(seen, 200, minutes=10)
+    assert figures["missing"] == ["clicks in minutes 5 to 10"]
+    assert figures["sound_drift_ms"] is None
+    json.dumps(figures, allow_nan=False)
+
+
+def test_a_call_in_which_nothing_came_says_so() -> None:
+    assert figures_of(Observed([], [], [], {}), 200, 30)["missing"] == ["anything at all"]
 
 
 def test_a_delay_that_follows_the_clocks_apart_is_shown_as_drift() -> None:
@@ -42,6 +60,7 @@ def test_a_delay_that_follows_the_clocks_apart_is_shown_as_drift() -> None:
         last_stats={},
     )
     figures = figures_of(seen, 200, minutes)
+    assert figures["missing"] == []
     assert figures["clocks_apart_ms"] == 120
     assert figures["sound_drift_ms"] == pytest.approx(120, abs=2)
     assert figures["picture_minus_sound_drift_ms"] == pytest.approx(0, abs=5)
