@@ -14,8 +14,8 @@ import os
 import random
 import struct
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +44,18 @@ class LinkFaults:
 
 
 class Link:
-    """Carries packets between two TUN devices."""
+    """Carries packets between two TUN devices.
+
+    Attributes:
+        faults: what befalls packets from now on.
+        carried, lost: packets so far.
+    """
 
     def __init__(self, first: int, second: int, faults: LinkFaults, seed: int = 0) -> None:
         self.carried = 0
         self.lost = 0
         self._ends = (first, second)
-        self._faults = faults
+        self.faults = faults
         self._dice = random.Random(seed)
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -62,7 +67,7 @@ class Link:
             self._loop.remove_reader(end)
 
     def _carry(self, source: int, target: int) -> None:
-        packet, faults = os.read(source, LARGEST_PACKET), self._faults
+        packet, faults = os.read(source, LARGEST_PACKET), self.faults
         since = (self._loop.time() - self._began) % faults.outage_every_s
         outage = since > faults.outage_every_s - faults.outage_s
         if outage or self._dice.random() < faults.loss:
@@ -110,6 +115,16 @@ def _ip(*words: str) -> None:
 
 def _tun_in(namespace: str) -> int:
     """Descriptor of a new TUN device that lives in a namespace; we stay where we are."""
+    with inside(namespace):
+        device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        request = struct.pack("16sH", DEVICE.encode(), IFF_TUN | IFF_NO_PI)
+        fcntl.ioctl(device, TUNSETIFF, request)
+    return device
+
+
+@contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """Sockets and devices that this thread makes meanwhile live in a namespace, for good."""
     libc = ctypes.CDLL(None, use_errno=True)
     with (
         Path("/proc/self/ns/net").open() as here,
@@ -117,12 +132,9 @@ def _tun_in(namespace: str) -> int:
     ):
         _enter(libc, there.fileno())
         try:
-            device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-            request = struct.pack("16sH", DEVICE.encode(), IFF_TUN | IFF_NO_PI)
-            fcntl.ioctl(device, TUNSETIFF, request)
+            yield
         finally:
             _enter(libc, here.fileno())
-    return device
 
 
 def _enter(libc: ctypes.CDLL, namespace: int) -> None:

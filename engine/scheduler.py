@@ -75,14 +75,17 @@ class Scheduler:
         """Forgets a stream; one that is not there is no error."""
         self._streams = [other for other in self._streams if other is not stream]
 
-    def run_due(self) -> list[StreamOutput]:
+    def run_due(self, ahead_samples: int = 0) -> list[StreamOutput]:
         """Makes one batch of due hops and gives back all frames that are finished.
 
         An empty list means that nothing was due. What goes wrong with one
         stream comes back as its `error`; the others are not touched.
+
+        Args:
+            ahead_samples: sound of each stream that will arrive until the batch is done.
         """
         errors: dict[int, Exception] = {}
-        pending = self._begin(errors)
+        pending = self._begin(errors, ahead_samples)
         asking = [(stream, hop) for stream, hop in pending if hop.state is not None]
         generated = self._run(asking, errors)
         for stream, hop in pending:
@@ -97,11 +100,13 @@ class Scheduler:
         self._streams = [stream for stream in self._streams if id(stream) not in errors]
         return outputs
 
-    def _begin(self, errors: dict[int, Exception]) -> list[tuple[Stream, PendingHop]]:
+    def _begin(
+        self, errors: dict[int, Exception], ahead_samples: int
+    ) -> list[tuple[Stream, PendingHop]]:
         """Begins the hops of one batch: one hop length, the earliest deadline first."""
         due: list[tuple[int, Stream, WindowPlan]] = []
         for stream in self._streams:
-            plan = _guarded(stream, errors, stream.due_in_time)
+            plan = _guarded(stream, errors, partial(stream.due_in_time, ahead_samples))
             if plan is not None:
                 due.append((stream.slack_samples(plan), stream, plan))
         due.sort(key=lambda item: item[0])

@@ -38,7 +38,7 @@ class StreamOptions:
             dropped whole, and an interrupt silences what has arrived instead
             of cutting it out of the timeline.
         late_limit_samples: a realtime hop is late when this much sound has
-            arrived after it became due.
+            arrived, or will have arrived when it is done, after it became due.
         queue_limit_samples: sound that may wait to be rendered.
         seed: of the session's fixed noise.
     """
@@ -294,21 +294,28 @@ class Stream:
         """Sound that will arrive before the hop after `plan` is due too; negative: it is."""
         return len(plan.new) * FRAME_SAMPLES - self.overdue_samples(plan)
 
-    def due_in_time(self) -> WindowPlan | None:
+    def due_in_time(self, ahead_samples: int = 0) -> WindowPlan | None:
         """The next hop that is due, once a realtime stream that is late has caught up.
 
         Late hops are dropped whole: they become source frames, and nothing is carried over
         them. One that is late goes on dropping until no whole hop waits, or it would stay late.
+
+        Args:
+            ahead_samples: sound that will arrive until a hop that begins now is done: one that
+                would be late by then is late.
         """
         plan = self.due()
         if (
             plan is None
             or not self.options.realtime
             or self.state.end_frame is not None
-            or self.overdue_samples(plan) <= self.options.late_limit_samples
+            or self.overdue_samples(plan) + ahead_samples <= self.options.late_limit_samples
         ):
             return plan
-        while plan is not None and self.overdue_samples(plan) >= self.hop_frames * FRAME_SAMPLES:
+        waiting = min(
+            self.hop_frames * FRAME_SAMPLES, self.options.late_limit_samples - ahead_samples + 1
+        )
+        while plan is not None and self.overdue_samples(plan) >= waiting:
             self._drop_hop(plan)
             plan = self.due()
         return plan

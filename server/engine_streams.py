@@ -25,6 +25,7 @@ from engine.spec import ModelSpec
 from engine.stream import Stream, StreamOptions
 from server.avatar_preparing import AvatarPreparer
 from server.avatars import AvatarLibrary
+from server.batch_time import BatchTime
 from server.capacity import HopCost
 from server.engine_calibration import measure_hops
 from server.engine_core import SessionFrames
@@ -90,6 +91,7 @@ class StreamsCore:
         self._scheduler = Scheduler(self._backend)
         self._sessions: dict[str, _Session] = {}
         self._hop_length = HopLength(self._serving.hops_ms)
+        self._batch_time = BatchTime()
 
     def describe(self) -> EngineReady:
         """Prepares the avatars, so that no call waits for it; the network is warm."""
@@ -200,9 +202,15 @@ class StreamsCore:
     def step(self) -> Sequence[SessionFrames]:
         names = {id(session.stream): name for name, session in self._sessions.items()}
         began = time.monotonic()
-        outputs = self._scheduler.run_due()
+        ahead_samples = round(self._batch_time.expected_s * SAMPLE_RATE_HZ)
+        outputs = self._scheduler.run_due(ahead_samples)
         if outputs:
-            self._hop_length.note_work(time.monotonic() - began)
+            took_s = time.monotonic() - began
+            self._hop_length.note_work(took_s)
+            if outputs[0].batch:
+                self._batch_time.note_batch(took_s)
+            else:
+                self._batch_time.note_drop()
         results = []
         for output in outputs:
             name = names[id(output.stream)]

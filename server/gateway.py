@@ -20,7 +20,7 @@ from server.engine_metrics import EngineCollector
 from server.engine_settings import engine_settings
 from server.gateway_calibration import CallCost, measure_call_ms
 from server.idle_calibration import REMEMBERED, IdleTimer
-from server.loop_lag import watch_loop
+from server.loop_lag import LagJudge, watch_loop
 from server.metrics import Metrics
 from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces, Places
 from server.plan_metrics import PlanCollector
@@ -69,6 +69,7 @@ class Gateway:
         self.metrics_page: Callable[[], Awaitable[bytes]] = self._own_metrics
         self._counting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._lag = LagJudge()
         self._posters: dict[str, bytes] = {}
         self.uploads = AvatarUploads(
             settings.uploads_path,
@@ -95,8 +96,7 @@ class Gateway:
             self.places.set_capacity(ready, call_ms)
             counting = self._count_cost(clip, call_ms)
             self._counting = asyncio.create_task(counting, name="cost-counter")
-        lag = watch_loop(self.metrics.loop_lag.observe)
-        self._watching = asyncio.create_task(lag, name="loop-lag")
+        self._watching = asyncio.create_task(watch_loop(self._note_lag), name="loop-lag")
         gc.freeze()  # what is loaded by now stays: collections in mid-call look at calls only
 
     async def stop(self) -> None:
@@ -112,6 +112,12 @@ class Gateway:
 
     async def _own_metrics(self) -> bytes:
         return self.metrics.render()
+
+    def _note_lag(self, lag_s: float) -> None:
+        """Counts a late timer; a loop that is held up for good takes no new calls."""
+        self.metrics.loop_lag.observe(lag_s)
+        if self._lag.note(lag_s):
+            self.places.note_late(LATE_HOPS_OF_A_FULL_GATEWAY)
 
     async def _count_cost(self, clip: Path | None, call_ms: float) -> None:
         """Corrects the number of places by what hops and calls are seen to cost.

@@ -17,7 +17,9 @@ from server.gateway_messages import GatewayState
 logger = logging.getLogger(__name__)
 
 UNMEASURED_SESSIONS = 2  # where nothing is measured and no number is set: what two cores hold
-LATE_HOPS_OF_A_FULL_GATEWAY = 3  # a gateway that is out of processor time counts as late hops do
+LATE_HOPS_OF_A_FULL_GATEWAY = (
+    3  # a gateway out of processor time, or with a late loop, counts as these
+)
 
 
 class Places(Protocol):

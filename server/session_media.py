@@ -7,7 +7,7 @@ clock is a timer that is armed for the next release.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -441,10 +441,13 @@ class SessionMedia:
     def _sound_drops(self) -> dict[tuple[str, str], int]:
         """Blocks of sound dropped so far, by queue and reason."""
         late = self._timeline.dropped_ticks if self._timeline is not None else 0
-        return {("receive", "late"): late // SOUND_TICKS}
+        behind = self.sound_out.dropped
+        return {("receive", "late"): late // SOUND_TICKS, ("encoder", "behind"): behind}
 
     def _count_drops(self) -> None:
-        for (queue, reason), count in (self._drops() | self._sound_drops()).items():
+        drops = Counter(self._drops())
+        drops.update(self._sound_drops())
+        for (queue, reason), count in drops.items():
             before = self._counted.get((queue, reason), 0)
             self._metrics.dropped.labels(queue, reason).inc(count - before)
             self._counted[queue, reason] = count

@@ -45,7 +45,6 @@ from server.speech_queue import AudioOverrun, to_us
 from server.wire import US_PER_S, Codec, Packet, PacketType, decode_packet, encode_packet
 
 SEND_TIMEOUT_S = 1.0  # a client that reads slower than this is let go
-SOUND_BLOCKS = 50  # that wait while a picture leaves: as long as a client may take to read it
 CLOSE_TIMEOUT_S = 1.0
 MAX_WAITING_MESSAGES = 64
 CREDIT_STEPS = 5  # credit is told when it has grown by this part of the window
@@ -76,7 +75,6 @@ class SocketPeer:
         self._log = log
         self._on_end = on_end
         self.sound_out, self.video_out = media.sound_out, media.video_out
-        self.sound_out.hold_at_most(SOUND_BLOCKS)
         self._sound_sent = asyncio.Event()
         self._decoder = SoundDecoder(start.rate_hz)
         window = media.speech.until if media.speech is not None else 0

@@ -25,6 +25,8 @@ LATE_TICKS = 300 * TICKS_PER_MS  # packets late for this long: the peer paused i
 CATCHING_UP_TICKS = 40 * TICKS_PER_MS  # less late by this much: they come in a burst
 NEARLY_TICKS = 100 * TICKS_PER_MS  # packets late by less: the sound is on its way again
 HELD_TICKS = 60 * TICKS_PER_MS  # no silence after such a packet, or it would take the next's place
+STALLED_TICKS = 60 * TICKS_PER_MS  # not asked for so long: we stood still, and packets wait unread
+LONGEST_STALL_TICKS = TICK_HZ  # after which silence comes, whoever stood still
 JUMP_TICKS = 2 * TICK_HZ  # a leap ahead of this size is a new clock, not a gap
 AHEAD_TICKS = 2 * TICK_HZ  # media time may gain as much on the clock at once
 GAIN_PART = 100  # and 1 % for good: no microphone is faster, a client that lies about time is
@@ -54,7 +56,8 @@ class SpeechTimeline:
         self._arrival = now
         self._arrival_position = 0
         self._late_since: tuple[int, int] | None = None  # when, and the gap then
-        self._nearly: int | None = None  # when a packet came nearly in time
+        self._nearly: int | None = None  # when a packet came nearly in time, or waits unread
+        self._asked = now  # for silence, last
         self._gained = 0  # by media time on the clock
         self._gained_at = now
 
@@ -98,8 +101,16 @@ class SpeechTimeline:
         self._late_since = None
 
     def fill(self, now: int) -> I16:
-        """Silence in place of a microphone that is silent itself, in whole 20 ms blocks."""
+        """Silence in place of a microphone that is silent itself, in whole 20 ms blocks.
+
+        To be asked for every 20 ms. After a longer pause the process had no time, and what came
+        meanwhile has not been read yet.
+        """
         waited = now - self._arrival
+        stalled = now - self._asked > STALLED_TICKS and waited <= LONGEST_STALL_TICKS
+        if stalled and self._offset is not None:
+            self._nearly = now
+        self._asked = now
         if self._offset is not None and waited <= STARVED_TICKS:
             return np.zeros(0, np.int16)
         if self._nearly is not None and now - self._nearly <= HELD_TICKS:

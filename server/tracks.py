@@ -20,7 +20,7 @@ from server.media_clock import TICK_HZ, now_ticks
 FrameT = TypeVar("FrameT", AudioFrame, VideoFrame)
 
 VIDEO_QUEUE_FRAMES = 3  # 120 ms
-SOUND_QUEUE_BLOCKS = 10  # 200 ms
+SOUND_QUEUE_BLOCKS = 50  # 1 s: what a gateway that stood still owes its callers at once
 
 
 class PlayoutTrack(MediaStreamTrack, Generic[FrameT]):
@@ -54,10 +54,6 @@ class PlayoutTrack(MediaStreamTrack, Generic[FrameT]):
     def waiting(self) -> int:
         """Frames that wait for the sender."""
         return self._queue.qsize()
-
-    def hold_at_most(self, frames: int) -> None:
-        """Lets more or fewer frames wait, where the sender has a queue of another length."""
-        self._bound = frames
 
     def release(self, frame: FrameT) -> None:
         """Hands a frame to the sender; the oldest waiting one goes if there are too many."""

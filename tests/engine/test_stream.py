@@ -218,6 +218,19 @@ def test_late_hops_are_dropped_whole_and_the_carry_is_reset() -> None:
     _assert_unbroken(frames)
 
 
+def test_a_hop_that_would_be_late_when_it_is_done_is_dropped_before() -> None:
+    stream = _avatar_stream(FakeBackend(), realtime=True)
+    stream.push_audio(speech(12))
+    limit = stream.options.late_limit_samples
+    plan = stream.due_in_time(limit - 12 * FRAME_SAMPLES)
+    assert plan is not None and stream.state.late_hops == 0
+    plan = stream.due_in_time(limit)
+    assert plan is None and stream.state.late_hops == 2
+    frames = stream.collect()
+    assert [frame.synced for frame in frames] == [0.0] * 8
+    _assert_unbroken(frames)
+
+
 def test_offline_nothing_is_dropped() -> None:
     stream = _avatar_stream(FakeBackend())
     frames = _whole(stream, speech(100))

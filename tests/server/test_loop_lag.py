@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from server.loop_lag import watch_loop
+from server.loop_lag import JUDGED, LagJudge, watch_loop
 
 
 def test_a_blocked_loop_is_seen() -> None:
@@ -27,3 +27,15 @@ def test_a_blocked_loop_is_seen() -> None:
 
     asyncio.run(main())
     assert seen[0] >= 0.3
+
+
+def test_a_loop_that_is_late_for_seconds_is_held_up() -> None:
+    judge = LagJudge()
+    assert not any(judge.note(0.06) for _ in range(JUDGED - 1))
+    assert judge.note(0.06)
+
+
+def test_a_moment_of_work_does_not_make_a_loop_held_up() -> None:
+    judge = LagJudge()
+    lags = [0.001] * JUDGED + [0.4, 0.3, 0.2] + [0.001] * JUDGED
+    assert not any([judge.note(lag_s) for lag_s in lags])

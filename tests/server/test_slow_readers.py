@@ -21,8 +21,8 @@ from server.logs import SessionLog
 from server.media_clock import SOUND_TICKS
 from server.protocol import PongMessage, StartMessage
 from server.session_media import SessionMedia
-from server.socket_peer import SOUND_BLOCKS, SocketPeer
-from server.tracks import VIDEO_QUEUE_FRAMES, SoundOut, VideoOut
+from server.socket_peer import SocketPeer
+from server.tracks import SOUND_QUEUE_BLOCKS, VIDEO_QUEUE_FRAMES, SoundOut, VideoOut
 from server.wire import Packet, PacketType, decode_packet
 
 
@@ -154,11 +154,11 @@ def test_a_client_that_reads_nothing_is_let_go_with_1008(monkeypatch: pytest.Mon
     monkeypatch.setattr(socket_peer, "SEND_TIMEOUT_S", 0.05)
 
     async def scenario(call: Call) -> None:
-        for _ in range(SOUND_BLOCKS):
+        for _ in range(SOUND_QUEUE_BLOCKS):
             call.play()
         await until(lambda: call.ends)
         assert call.ends[0] == "slow_reader"
-        assert call.sound.waiting <= SOUND_BLOCKS
+        assert call.sound.waiting <= SOUND_QUEUE_BLOCKS
         assert call.pictures.waiting <= VIDEO_QUEUE_FRAMES
         await call.peer.close()
         assert call.socket.closed_with == 1008

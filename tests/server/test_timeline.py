@@ -23,6 +23,12 @@ def block(value: int = 5) -> np.ndarray:
     return np.full(SOUND_TICKS, value, np.int16)
 
 
+def ask_until(timeline: SpeechTimeline, now: int, end: int) -> int:
+    """Asks for silence every 20 ms; how much there was."""
+    moments = range(now + SOUND_TICKS, end + 1, SOUND_TICKS)
+    return sum(len(timeline.fill(moment)) for moment in moments)
+
+
 def test_packets_in_order_pass_unchanged_whatever_their_origin() -> None:
     timeline = SpeechTimeline(0)
     got = [timeline.push(777 + i * SOUND_TICKS, block(i), i * SOUND_TICKS) for i in range(5)]
@@ -97,16 +103,38 @@ def test_time_runs_on_without_any_microphone() -> None:
 def test_a_microphone_that_stops_is_replaced_by_silence_after_120_ms() -> None:
     timeline = SpeechTimeline(0)
     timeline.push(0, block(), 0)
-    assert len(timeline.fill(STARVED_TICKS)) == 0
+    assert ask_until(timeline, 0, STARVED_TICKS) == 0
     filled = len(timeline.fill(STARVED_TICKS + SOUND_TICKS))
     assert filled == STARVED_TICKS + SOUND_TICKS
     assert len(timeline.fill(10 * TICK_HZ)) + filled == 10 * TICK_HZ // SOUND_TICKS * SOUND_TICKS
 
 
+def test_a_process_that_stood_still_reads_what_came_before_it_takes_silence_for_it() -> None:
+    timeline = SpeechTimeline(0)
+    timeline.push(0, block(), 0)
+    timeline.fill(20 * MS)
+    now = 400 * MS
+    heard = []
+    for i in range(1, 20):  # read one after another, and the timer is due in between
+        assert len(timeline.fill(now)) == 0
+        heard.append(timeline.push(i * SOUND_TICKS, block(), now))
+        now += 2 * MS
+    assert (np.concatenate(heard) == 5).all()
+    assert (timeline.silence_ticks, timeline.dropped_ticks) == (0, 0)
+
+
+def test_a_process_that_always_stands_still_does_not_stop_media_time() -> None:
+    timeline = SpeechTimeline(0)
+    timeline.push(0, block(), 0)
+    for i in range(1, 40):
+        timeline.fill(i * 100 * MS)
+    assert timeline.position >= 3900 * MS
+
+
 def test_after_an_outage_speech_goes_on_at_its_own_time() -> None:
     timeline = SpeechTimeline(0)
     timeline.push(0, block(), 0)
-    timeline.fill(TICK_HZ)
+    ask_until(timeline, 0, TICK_HZ)
     position = timeline.position
     # Sent during the outage and delivered now: its place is taken.
     assert len(timeline.push(SOUND_TICKS, block(), TICK_HZ)) == 0

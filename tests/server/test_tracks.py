@@ -10,7 +10,7 @@ from aiortc.mediastreams import MediaStreamError
 from av import VideoFrame
 
 from engine.media import Picture
-from server.av_frames import frame_from_picture
+from server.av_frames import frame_from_picture, frame_from_sound
 from server.tracks import SoundOut, VideoOut
 
 
@@ -61,3 +61,13 @@ def test_both_tracks_date_the_same_media_time_alike() -> None:
 
     sound, video = asyncio.run(scenario())
     assert sound == video == 128 << 32
+
+
+def test_sound_that_a_stalled_server_owes_is_sent_and_not_dropped() -> None:
+    async def scenario() -> tuple[int, int]:
+        track = SoundOut(0)
+        for number in range(45):  # 0.9 s of it at once
+            track.release(frame_from_sound(np.zeros(960, np.int16), 960 * number))
+        return (await track.recv()).pts or 0, track.dropped
+
+    assert asyncio.run(scenario()) == (0, 0)
