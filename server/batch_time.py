@@ -1,8 +1,8 @@
 """How long the next batch of hops will take, by how long the last ones took. Pure.
 
 On a machine that has time this is a few tens of milliseconds and changes nothing. Where others take
-the processor a hop can begin in time and end too late to be shown: then it is better dropped before,
-and its source frames shown.
+the processor a hop can begin in time and end too late to be shown: then it is better dropped before
+it begins, and its source frames shown.
 """
 
 from __future__ import annotations
