@@ -29,8 +29,9 @@ from typing import Any
 
 from playwright.async_api import Browser, Page, async_playwright
 
+from benchmarks.caller import SOUND_HZ
 from benchmarks.faulty_link import Link, LinkFaults, linked_namespaces
-from benchmarks.latency import SOUND_HZ, Spread, speech_with_clicks
+from benchmarks.latency import Spread, speech_with_clicks
 from benchmarks.namespace_relay import Relay, relay
 from benchmarks.report import here
 
