@@ -28,7 +28,7 @@ class BackendCollector(Collector):
         runs, broken = _families()
         ready = self._ready()
         if ready is not None and ready.choice is not None:
-            runs.add_metric([ready.backend, ready.choice.why], 1)
+            runs.add_metric([ready.backend, ready.choice.reason], 1)
             for item in ready.choice.passed:
                 if item.broken:
                     broken.add_metric([item.name, item.reason], 1)
@@ -38,7 +38,9 @@ class BackendCollector(Collector):
 def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
     return (
         GaugeMetricFamily(
-            "lipwire_engine_backend", "1: what runs the network, and why", labels=["backend", "why"]
+            "lipwire_engine_backend",
+            "1: what runs the network, and why",
+            labels=["backend", "reason"],
         ),
         GaugeMetricFamily(
             "lipwire_engine_backend_broken",

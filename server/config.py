@@ -93,6 +93,8 @@ class Settings(BaseSettings):
         plan_cache: keep compiled graphs on disk, for a faster start.
         plan_build: where no plan is kept yet: "wait" for it at the start; "background": serve on
             the next best backend while it is built; "auto": wait where that does not take long.
+        plan_build_timeout_s: for all plans of a model together; then a start that waits fails, and
+            one that did not keeps the backend it serves on.
         plans_dir: where; None: `lipwire/plans` in the user's cache folder (XDG).
         max_plans_mb: of all that is kept; the least recently used goes first.
         avatar_dirs: folders of avatars, searched before the bundled ones.
@@ -149,6 +151,7 @@ class Settings(BaseSettings):
     precision: str | None = None
     plan_cache: bool = True
     plan_build: Literal["auto", "wait", "background"] = "auto"
+    plan_build_timeout_s: float = Field(default=3600.0, gt=0)
     plans_dir: Path | None = None
     max_plans_mb: int = Field(default=DEFAULT_MAX_BYTES >> 20, ge=0)
     avatar_dirs: Annotated[tuple[Path, ...], NoDecode] = ()

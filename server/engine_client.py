@@ -7,8 +7,9 @@ import socket
 import time
 from multiprocessing.connection import Connection
 
-from server.engine_host import START_TIMEOUT_S, EngineHost, EngineUnavailable
+from server.engine_host import EngineHost, EngineUnavailable
 from server.engine_messages import EngineSettings
+from server.engine_start import LOAD_LIMIT_S
 
 CONNECT_INTERVAL_S = 0.1  # the engine binds its socket when its model is loaded
 
@@ -31,7 +32,7 @@ class EngineClient(EngineHost):
 
     async def _connect(self) -> Connection:
         """A connection to the engine, as soon as it takes any."""
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + LOAD_LIMIT_S
         while True:
             client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -40,7 +41,7 @@ class EngineClient(EngineHost):
                 client.close()
                 if time.monotonic() > deadline:
                     raise EngineUnavailable(
-                        f"expected an engine within {START_TIMEOUT_S:.0f} s: {error.strerror}"
+                        f"expected an engine within {LOAD_LIMIT_S:.0f} s: {error.strerror}"
                     ) from error
                 await asyncio.sleep(CONNECT_INTERVAL_S)
             else:

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Literal
 
 from engine.errors import LipwireError
+from engine.plans.events import PlanEvent
 from server.crash_record import CrashRecord
 from server.engine_messages import (
     EngineCounts,
@@ -39,13 +40,14 @@ from server.engine_messages import (
     ToEngine,
 )
 from server.engine_process import run_engine
+from server.engine_start import EngineStart
 from server.engine_stream import EngineListener, EngineStream
 from server.link import Link
 
 logger = logging.getLogger(__name__)
 
-START_TIMEOUT_S = 120.0
 PING_INTERVAL_S = 2.0
+PROGRESS_INTERVAL_S = 10.0  # between lines of the log while a plan is built
 SILENT_S = 20.0  # an engine without a sign of life for this long is killed
 STOP_TIMEOUT_S = 5.0
 BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -62,6 +64,7 @@ class EngineHost:
 
     Attributes:
         state: "ready" while frames can be made.
+        starting: how far its last start is, or was when it was ready.
         ready: what the engine reported when it was last loaded.
         restarts: how often the process was replaced.
         busy: share of the engine's time spent computing, at the last sign of life.
@@ -72,6 +75,7 @@ class EngineHost:
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self.state: State = "starting"
+        self.starting = EngineStart(settings.build_timeout_s)
         self.ready: EngineReady | None = None
         self.restarts = 0
         self.busy = 0.0
@@ -90,6 +94,10 @@ class EngineHost:
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
+
+    def describe_start(self) -> str:
+        """What it is doing until it is ready, for people."""
+        return self.starting.describe()
 
     async def start(self) -> EngineReady:
         """Starts the process and waits until its model is loaded.
@@ -166,15 +174,11 @@ class EngineHost:
     async def _launch(self) -> EngineReady:
         connection = await self._connect()
         self._lost.clear()
+        self.starting = EngineStart(self._settings.build_timeout_s)
         self._loaded = asyncio.get_running_loop().create_future()
         self._link = Link(connection, self._dispatch, self._on_lost)
         try:
-            self.ready = await asyncio.wait_for(self._loaded, START_TIMEOUT_S)
-        except TimeoutError:
-            await self._reap()
-            raise EngineUnavailable(
-                f"expected the engine to load within {START_TIMEOUT_S:.0f} s, it did not"
-            ) from None
+            self.ready = await self._until_loaded(self._loaded)
         except EngineUnavailable:
             await self._reap()
             raise
@@ -188,9 +192,28 @@ class EngineHost:
             self.ready.hop_frames,
             self.ready.hop_ms,
         )
+        self._tell_choice(self.ready)
         for stream in list(self._streams.values()):
             stream.open()
         return self.ready
+
+    async def _until_loaded(self, loaded: asyncio.Future[EngineReady]) -> EngineReady:
+        """What the engine says when it is ready; tells the log what it is waited for.
+
+        Raises:
+            EngineUnavailable: it says why it cannot run, died, or took too long.
+        """
+        start = self.starting
+        try:
+            while not loaded.done():
+                if start.remaining_s == 0.0:
+                    raise EngineUnavailable(start.overdue())
+                await asyncio.wait({loaded}, timeout=min(start.remaining_s, PROGRESS_INTERVAL_S))
+                if start.building and not loaded.done():
+                    logger.info("engine: %s", start.describe())
+            return loaded.result()
+        finally:
+            loaded.cancel()
 
     async def _supervise(self) -> None:
         failures = 0
@@ -217,9 +240,14 @@ class EngineHost:
 
     def _take_change(self, ready: EngineReady) -> None:
         before, self.ready = self.ready, ready
+        if before is None or ready.choice != before.choice:
+            self._tell_choice(ready)
+
+    def _tell_choice(self, ready: EngineReady) -> None:
         choice = ready.choice
-        if choice is not None and (before is None or choice != before.choice):
-            logger.info("engine: backend=%s, because %s", ready.backend, choice.why)
+        if choice is not None:
+            level = logging.WARNING if choice.reason == "broken" else logging.INFO
+            logger.log(level, "engine: backend=%s, because %s", ready.backend, choice.why)
 
     def _note_crash(self) -> None:
         choice = self.ready.choice if self.ready is not None else None
@@ -271,6 +299,8 @@ class EngineHost:
                     loaded.set_result(message)
                 else:
                     self._take_change(message)
+            case PlanEvent():
+                self.starting.note(message)
             case EngineFailed():
                 if loaded is not None and not loaded.done():
                     loaded.set_exception(EngineUnavailable(message.message))

@@ -16,6 +16,7 @@ from typing import Literal
 from engine.backends.availability import BackendChoice
 from engine.gate import ClosedReason
 from engine.plans.cache import PlanCache
+from engine.plans.events import PlanEvent
 from engine.run_options import RunOptions
 from server.capacity import HopCost
 from server.logs import LogFormat
@@ -44,6 +45,7 @@ class EngineSettings:
         longest_build_s: plans that take longer to build are built beside another backend that
             serves meanwhile; None: the start waits for all.
         failed_builds: backends whose plans could not be built: name -> why.
+        build_timeout_s: for all plans that are built at once, here or beside.
     """
 
     core: str
@@ -61,6 +63,7 @@ class EngineSettings:
     avoid: Mapping[str, str] = field(default_factory=dict)
     longest_build_s: float | None = None
     failed_builds: Mapping[str, str] = field(default_factory=dict)
+    build_timeout_s: float = 3600.0
 
 
 # --- gateway to engine ---------------------------------------------------------
@@ -305,4 +308,5 @@ FromEngine = (
     | SlotTaken
     | HopReady
     | Pong
+    | PlanEvent  # while it starts
 )

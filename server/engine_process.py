@@ -8,6 +8,7 @@ file); with any other gateway go that gateway's sessions and nothing else.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 import resource
@@ -47,6 +48,7 @@ from server.engine_messages import (
     Stop,
     ToEngine,
 )
+from server.engine_start import PlanTeller
 from server.frame_block import FrameBlock
 from server.logs import configure_logging
 
@@ -61,9 +63,15 @@ def run_engine(connection: Connection, settings: EngineSettings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the gateway decides
     configure_logging(settings.log_level, settings.log_format)
     cv2.setNumThreads(1)  # threads that wait for each other lose more than they win on a busy CPU
+    teller = PlanTeller(connection)
+    if settings.plans is not None:
+        settings = dataclasses.replace(
+            settings, plans=dataclasses.replace(settings.plans, watcher=teller)
+        )
     try:
         core = load_core(settings)
         ready = core.describe()
+        teller.stop()
     except LipwireError as error:
         connection.send(EngineFailed(type(error).__name__, str(error)))
         return

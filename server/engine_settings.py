@@ -35,4 +35,5 @@ def engine_settings(
         longest_build_s={"auto": LONGEST_WAIT_S, "wait": None, "background": 0.0}[
             settings.plan_build
         ],
+        build_timeout_s=settings.plan_build_timeout_s,
     )

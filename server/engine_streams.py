@@ -72,7 +72,9 @@ class StreamsCore:
             OpenRequest(folder, run.precision, chosen, settings.plans),
             settings.backend,
             lambda backend: warm_hops(backend, self._hop_frames, shorter=shorter),
-            lambda candidate: PlanBuilder(build_command(settings, candidate)),
+            lambda candidate: PlanBuilder(
+                build_command(settings, candidate), settings.build_timeout_s
+            ),
             avoid=settings.avoid,
             longest_build_s=settings.longest_build_s,
             failed_builds=settings.failed_builds,

@@ -25,7 +25,6 @@ from server.plan_counts import PlanCounts
 logger = logging.getLogger(__name__)
 
 NICENESS = 10
-BUILD_TIMEOUT_S = 3600.0
 STOP_TIMEOUT_S = 2.0
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,10 +57,12 @@ class PlanBuilder:
     Args:
         command: writes what it counted as JSON to its standard output, and says on its standard
             error what it does and why it fails.
+        timeout_s: after which it is ended.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self._cancelled = False
+    def __init__(self, command: Sequence[str], timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._cancelled = self._overdue = False
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -89,7 +90,7 @@ class PlanBuilder:
         """
         process = self._process
         assert process.stdout is not None and process.stderr is not None
-        timer = threading.Timer(BUILD_TIMEOUT_S, process.kill)
+        timer = threading.Timer(self._timeout_s, self._give_up)
         timer.start()
         try:
             last = ""
@@ -102,6 +103,11 @@ class PlanBuilder:
             timer.cancel()
         if self._cancelled:
             raise PlanError("the build was cancelled")
+        if self._overdue:
+            raise PlanError(
+                f"expected the plans to be built within {self._timeout_s:.0f} s "
+                f"(plan_build_timeout_s), they were not; its last words: {last or 'none'}"
+            )
         if status != 0:
             raise PlanError(last.removeprefix("lipwire: ") or f"the builder ended with {status}")
         try:
@@ -112,6 +118,10 @@ class PlanBuilder:
     def cancel(self) -> None:
         """Ends it at once; twice does no harm."""
         self._cancelled = True
+        self._process.kill()
+
+    def _give_up(self) -> None:
+        self._overdue = True
         self._process.kill()
 
 

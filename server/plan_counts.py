@@ -37,12 +37,20 @@ class PlanCounts:
 class PlanCounter:
     """Hears of a cache's events; give it to `PlanCache.watcher`.
 
+    Args:
+        then: hears of them after this.
+
     Attributes:
         counts: so far.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        then: Callable[[PlanEvent], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.counts = PlanCounts()
+        self._then = then
         self._clock = clock
         self._began = 0.0
 
@@ -56,3 +64,5 @@ class PlanCounter:
                 self._began = self._clock()
             case "built":
                 self.counts += PlanCounts(built=1, build_s=self._clock() - self._began)
+        if self._then is not None:
+            self._then(event)

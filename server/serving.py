@@ -15,6 +15,7 @@ from server.config import Settings
 from server.gateway import Gateway
 from server.http_server import http_server, new_loop, until_hurried
 from server.logs import configure_logging
+from server.starting import answering_meanwhile
 from server.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,9 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     signals = _Signals()
     waiting = asyncio.create_task(signals.stopping.wait())
     try:
-        if not await signals.started(gateway.start()):
+        async with answering_meanwhile(settings, sock, gateway.host.describe_start):
+            started = await signals.started(gateway.start())
+        if not started:
             return
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         on_ready(address_of(sock, secure=settings.tls_cert is not None))
@@ -100,7 +103,9 @@ async def _supervise(settings: Settings, on_ready: Callable[[str], None]) -> Non
     supervisor = Supervisor(settings, sock)
     signals = _Signals()
     try:
-        if not await signals.started(supervisor.start()):
+        async with answering_meanwhile(settings, sock, supervisor.host.describe_start):
+            started = await signals.started(supervisor.start())
+        if not started:
             return
         on_ready(address_of(sock, secure=settings.tls_cert is not None))
         await signals.stopping.wait()

@@ -54,7 +54,8 @@ class ServingBackend:
         longest_build_s: float | None,
         failed_builds: Mapping[str, str],
     ) -> None:
-        self._counter = PlanCounter()
+        watching = request.plans.watcher if request.plans is not None else None
+        self._counter = PlanCounter(watching)
         if request.plans is not None:
             request = replace(request, plans=replace(request.plans, watcher=self._counter))
         self.hops_ms: Mapping[int, float] = {}

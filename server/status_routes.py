@@ -51,11 +51,21 @@ def add_status_routes(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/readyz", responses=openapi.NOT_READY)
     async def readyz(response: Response) -> dict[str, str]:
-        """Calls can be taken."""
-        state = "draining" if gateway.sessions.draining else gateway.host.state
+        """Calls can be taken; what runs the network, and why."""
+        host = gateway.host
+        state = "draining" if gateway.sessions.draining else host.state
         if state != "ready":
             response.status_code = 503
-        return {"status": state}
+            return {"status": state}
+        if host.ready is None or host.ready.choice is None:
+            return {"status": state}
+        choice = host.ready.choice
+        return {
+            "status": state,
+            "backend": host.ready.backend,
+            "backend_reason": choice.reason,
+            "detail": f"on {host.ready.backend}, because {choice.summary}",
+        }
 
     @app.get("/metrics", response_class=Response, responses=openapi.METRICS)
     async def metrics() -> Response:

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 from engine.backends.availability import BackendChoice, PassedOver
 from engine.errors import ModelError, StreamError
 from engine.media import F32, Picture
+from engine.plans.events import PlanEvent
 from server.engine_core import PassthroughCore, SessionFrames
 from server.engine_messages import EngineReady, EngineSettings, OpenSession
 
@@ -71,6 +73,18 @@ class BrokenCore(PassthroughCore):
 
     def describe(self) -> EngineReady:
         raise ModelError("expected a model, found a potato")
+
+
+class BuildingCore(PassthroughCore):
+    """Builds a plan for as long as the file is absent that its model names."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
+        assert settings.plans is not None and settings.plans.watcher is not None
+        settings.plans.watcher(PlanEvent("building", "unet"))
+        while not Path(settings.model).exists():
+            time.sleep(0.01)
+        settings.plans.watcher(PlanEvent("built", "unet"))
 
 
 class ChoosingCore(CueCore):

@@ -7,13 +7,15 @@ trial runs it; the better ones that were passed over say why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 AbsentReason = Literal["not_installed", "no_files", "no_device", "driver", "unsupported"]
 PassedReason = AbsentReason | Literal["failed", "crashed", "building", "no_plan"]
+# Of the one that runs: nothing better was looked for, it was named, or what became of better ones.
+ChoiceReason = Literal["best", "asked", "building", "broken", "absent"]
 
 # These need a person: what is merely not there is how most machines are.
 BROKEN_REASONS: frozenset[PassedReason] = frozenset({"driver", "failed", "crashed"})
@@ -98,20 +100,40 @@ class BackendChoice:
     passed: Sequence[PassedOver] = ()
 
     @property
+    def reason(self) -> ChoiceReason:
+        """Why this one runs, for programs."""
+        if any(item.reason == "building" for item in self.passed):
+            return "building"
+        if any(item.broken for item in self.passed):
+            return "broken"
+        if self.asked:
+            return "asked"
+        return "absent" if self.passed else "best"
+
+    @property
     def why(self) -> str:
         """The end of the sentence "runs on NAME because"."""
-        building = [item.name for item in self.passed if item.reason == "building"]
-        if building:
-            return f"the plan for {building[0]} is being built, which takes over then"
-        if self.asked:
-            return "it was asked for"
-        if not self.passed:
-            return "it is the best"
-        broken = [item for item in self.passed if item.broken]
-        if broken:
-            return "; ".join(f"{item.name} does not work: {item.detail}" for item in broken)
-        absent = ", ".join(f"no {item.name}" for item in self.passed)
-        return f"it is the best that this machine has ({absent})"
+        return self._because(lambda item: f"{item.name} does not work: {item.detail}")
+
+    @property
+    def summary(self) -> str:
+        """The same for anybody: without what libraries said, which may name files."""
+        return self._because(lambda item: f"{item.name} does not work ({item.reason})")
+
+    def _because(self, told: Callable[[PassedOver], str]) -> str:
+        match self.reason:
+            case "building":
+                name = next(item.name for item in self.passed if item.reason == "building")
+                return f"the plan for {name} is being built, which takes over then"
+            case "broken":
+                return "; ".join(told(item) for item in self.passed if item.broken)
+            case "asked":
+                return "it was asked for"
+            case "absent":
+                absent = ", ".join(f"no {item.name}" for item in self.passed)
+                return f"it is the best that this machine has ({absent})"
+            case "best":
+                return "it is the best"
 
 
 def nvidia_driver_loaded() -> bool:

@@ -86,7 +86,7 @@ def test_calls_do_not_see_the_switch_and_everybody_is_told(
     assert settings.plans is not None
     plans = settings.plans
     monkeypatch.setattr(
-        engine_streams, "PlanBuilder", lambda command: BuiltHere(tiny_onnx_model, plans)
+        engine_streams, "PlanBuilder", lambda command, timeout_s: BuiltHere(tiny_onnx_model, plans)
     )
     core = StreamsCore(settings)
     ready = core.describe()

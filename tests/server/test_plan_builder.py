@@ -23,6 +23,7 @@ from server.plan_counts import PlanCounts
 from tests.server_fakes import engine_settings
 
 ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 60.0
 
 
 def program(text: str) -> list[str]:
@@ -39,7 +40,7 @@ def test_it_builds_what_the_engine_will_load(
     tiny_onnx_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = settings_for(tiny_onnx_model, tmp_path)
-    counts = PlanBuilder(build_command(settings, "openvino")).wait()
+    counts = PlanBuilder(build_command(settings, "openvino"), TIMEOUT_S).wait()
     assert counts.built == 5 and counts.loaded == 0 and counts.build_s > 0
     assert len(PlanCache(tmp_path).plans()) == 5
     from engine.backends.openvino_backend import open_model
@@ -79,14 +80,14 @@ sys.stderr.write(f"settings {{given}}\\n")
 print({counts!r})
 """
     with caplog.at_level(logging.INFO):
-        builder = PlanBuilder(program(text))
+        builder = PlanBuilder(program(text), TIMEOUT_S)
         assert builder.wait() == PlanCounts(built=3, build_s=1.5)
     lines = [record.getMessage() for record in caplog.records]
     assert lines == ["plan builder: tuning kernels", "plan builder: settings []"]
 
 
 def test_it_runs_at_a_lower_priority() -> None:
-    builder = PlanBuilder(program("import sys; sys.stdin.read()"))
+    builder = PlanBuilder(program("import sys; sys.stdin.read()"), TIMEOUT_S)
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getpriority(os.PRIO_PROCESS, builder.pid) == max(own, NICENESS)
     builder.cancel()
@@ -105,14 +106,21 @@ def test_it_runs_at_a_lower_priority() -> None:
 )
 def test_a_build_that_fails_says_why(text: str, why: str) -> None:
     with pytest.raises(PlanError, match=why):
-        PlanBuilder(program(text)).wait()
+        PlanBuilder(program(text), TIMEOUT_S).wait()
+
+
+def test_a_build_that_takes_too_long_is_ended_and_says_what_it_was_doing() -> None:
+    text = "import sys; print('tuning layer 7', file=sys.stderr, flush=True); sys.stdin.read()"
+    builder = PlanBuilder(program(text), 1.0)
+    with pytest.raises(PlanError, match=r"within 1 s \(plan_build_timeout_s\).*tuning layer 7"):
+        builder.wait()
 
 
 def test_a_builder_ends_when_the_process_that_started_it_is_killed() -> None:
     parent = f"""
 import sys
 from server.plan_builder import PlanBuilder
-builder = PlanBuilder([sys.executable, "-c", {waiting_build()!r}])
+builder = PlanBuilder([sys.executable, "-c", {waiting_build()!r}], {TIMEOUT_S})
 print(builder.pid, flush=True)
 builder.wait()
 """
