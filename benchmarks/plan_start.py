@@ -1,15 +1,18 @@
-"""What kept graphs save at a start: compiled, compiled and kept, loaded.
+"""What kept graphs save at a start, of the network alone and of the whole server.
 
     python -m benchmarks.plan_start --json benchmarks/results/plan_start.json
 
-Every start is a process of its own, which opens the OpenVINO backend, makes it ready for its hop
-and generates one. CPU time counts, since other work on the machine does not change it much;
-imports and the interpreter are left out, because they are the same in all.
+Every start is a process of its own. Of the network: one opens the OpenVINO backend, makes it ready
+for its hop and generates one, with graphs compiled, compiled and kept, or loaded; imports and the
+interpreter are left out, because they are the same in all. Of the server
+(`benchmarks.server_starts`): with kept plans, waiting for them, and serving on another backend while
+they are built. CPU time counts, since other work on the machine does not change it much.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import json
 import statistics
@@ -17,13 +20,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.report import here
+from benchmarks.server_starts import Kind, Moment, ServerStart, measure_starts
 from engine.backends import openvino_backend
 from engine.backends.base import HopInput
 from engine.backends.inputs import latents_shape
@@ -85,6 +89,24 @@ def measure(model: str, precision: str | None, repeats: int) -> dict[str, list[S
     return starts
 
 
+def server_lines(servers: Mapping[Kind, Sequence[ServerStart]]) -> list[str]:
+    """The table of the server's starts: medians, from the start on."""
+    lines = ["lipwire serve: CPU s | wall s (medians)"]
+    for kind, starts in servers.items():
+        moments: dict[str, list[Moment | None]] = {
+            f"ready on {starts[0].backend}": [start.ready for start in starts],
+            f"{starts[0].backend_after} takes over": [start.switched for start in starts],
+            "the call has moved": [start.moved for start in starts],
+        }
+        for what, found in moments.items():
+            there = [moment for moment in found if moment is not None]
+            if there:
+                cpu = statistics.median(moment.cpu_s for moment in there)
+                wall = statistics.median(moment.wall_s for moment in there)
+                lines.append(f"{kind:10} {what:34} {cpu:6.2f} | {wall:6.2f}")
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, and prints a table; the exit status: 1 where the pictures differ."""
     parser = argparse.ArgumentParser(
@@ -95,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--precision", choices=["f32", "bf16"], help="the CPU's own")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--server-repeats", type=int, default=3, help="0: the network alone")
+    parser.add_argument("--port", type=int, default=8090, help="of the servers")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--one", action="store_true", help="one start, in this process, as JSON")
     parser.add_argument("--plans-dir", type=Path, help="with --one: where graphs are kept")
@@ -111,6 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wall = statistics.median(item.wall_s for item in items)
         lines.append(f"{kind:18} {cpu:6.2f} | {wall:6.2f}")
     lines.append("the pictures are the same, bit for bit" if same else "THE PICTURES DIFFER")
+    servers: dict[Kind, list[ServerStart]] = {}
+    if given.server_repeats:
+        servers = asyncio.run(measure_starts(given.model, given.server_repeats, given.port))
+        lines += server_lines(servers)
     sys.stdout.write("\n".join(lines) + "\n")
     if given.json is not None:
         report = {
@@ -119,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "same_pictures": same,
             **asdict(here("python -m benchmarks.plan_start", arguments or sys.argv[1:])),
             "starts": {kind: [asdict(item) for item in items] for kind, items in starts.items()},
+            "server": {kind: [asdict(item) for item in items] for kind, items in servers.items()},
         }
         given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0 if same else 1

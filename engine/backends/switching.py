@@ -171,13 +171,18 @@ class SwitchingBackend:
     ) -> list[GeneratedHop]:
         """One batch on the better backend; sessions of the old one move to it."""
         fresh: dict[int, tuple[Backend, SessionState]] = {}
+        moved = 0
         for index, session in enumerate(sessions):
             if session.backend is self._backend:
                 continue
+            moved += 1
             left = session.backend, session.state
             if not self._move(session):
                 fresh[index] = left
         generated = self._run(batch, sessions)
+        if moved:
+            logger.info("%d sessions moved to %s, %d of them without what they carried",
+                        moved, self._backend.name, len(fresh))  # fmt: skip
         for index, (old, state) in fresh.items():
             (shown,) = old.run_hop([replace(batch[index], state=state)])
             generated[index] = blend(shown, generated[index])

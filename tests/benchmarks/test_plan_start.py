@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import plan_start
-from benchmarks.plan_start import Start
+from benchmarks.plan_start import Start, server_lines
+from benchmarks.server_starts import Moment, ServerStart
 
 
 @pytest.mark.parametrize(("loaded_crops", "status"), [("aa", 0), ("bb", 1)])
@@ -28,7 +29,8 @@ def test_the_table_has_every_kind_and_the_status_says_whether_pictures_differ(
 
     monkeypatch.setattr(plan_start, "_in_a_process", fake)
     target = tmp_path / "report.json"
-    assert plan_start.main(["--repeats", "2", "--json", str(target)]) == status
+    options = ["--repeats", "2", "--server-repeats", "0", "--json", str(target)]
+    assert plan_start.main(options) == status
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[-3:] for line in shown[1:4]] == [
         ["2.00", "|", "4.00"],
@@ -38,3 +40,17 @@ def test_the_table_has_every_kind_and_the_status_says_whether_pictures_differ(
     report = json.loads(target.read_text())
     assert report["same_pictures"] is (status == 0)
     assert [len(starts) for starts in report["starts"].values()] == [2, 2, 2]
+
+
+def test_the_servers_table_has_medians_and_only_what_happened() -> None:
+    kept = [ServerStart(Moment(wall, 4.0), "openvino-bf16", 1.0, []) for wall in (3.0, 2.5, 9.0)]
+    beside = ServerStart(
+        Moment(4.0, 6.0), "onnxruntime-f32", 1.0, [], Moment(9.0, 12.0), Moment(9.1, 12.1), "ov"
+    )
+    lines = server_lines({"kept": kept, "background": [beside]})
+    assert [line.split() for line in lines[1:]] == [
+        ["kept", "ready", "on", "openvino-bf16", "4.00", "|", "3.00"],
+        ["background", "ready", "on", "onnxruntime-f32", "6.00", "|", "4.00"],
+        ["background", "ov", "takes", "over", "12.00", "|", "9.00"],
+        ["background", "the", "call", "has", "moved", "12.10", "|", "9.10"],
+    ]
