@@ -5,8 +5,8 @@
 Every start is a process of its own. Of the network: one opens the OpenVINO backend, makes it ready
 for its hop and generates one, with graphs compiled, compiled and kept, or loaded; imports and the
 interpreter are left out, because they are the same in all. Of the server
-(`benchmarks.server_starts`): with kept plans, waiting for them, and serving on another backend while
-they are built. CPU time counts, since other work on the machine does not change it much.
+(`benchmarks.server_starts`): with kept plans, waiting for them, and serving on another backend
+while they are built. CPU time counts, since other work on the machine does not change it much.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from benchmarks.caller import an_offer
 from benchmarks.fuzz_offers import fuzz
+from engine.backends.availability import BackendChoice, PassedOver
 from server.app import create_app
 from server.config import Settings
 from server.gateway import Gateway
@@ -251,6 +253,30 @@ def test_mutated_offers_are_refused_and_leak_nothing(run: Callable[[Scenario], N
         assert outcome.server_errors == 0 and outcome.calls_left == 0
         assert len(outcome.statuses) > 1 and "201" in outcome.statuses
         assert outcome.descriptors[-1] <= outcome.descriptors[0] + 2
+
+    run(scenario)
+
+
+def test_probes_are_told_what_runs_and_why_without_what_libraries_said(
+    run: Callable[[Scenario], None],
+) -> None:
+    async def scenario(client: httpx.AsyncClient, gateway: Gateway) -> None:
+        assert (await client.get("/readyz")).json() == {"status": "ready"}
+        assert gateway.host.ready is not None
+        said = "cannot open /home/alice/models/unet.onnx"
+        passed = (PassedOver("openvino", "failed", said, "reinstall it"),)
+        gateway.host.ready = dataclasses.replace(
+            gateway.host.ready,
+            backend="onnxruntime-f32",
+            choice=BackendChoice("onnxruntime", asked=False, passed=passed),
+        )
+        assert (await client.get("/readyz")).json() == {
+            "status": "ready",
+            "backend": "onnxruntime-f32",
+            "backend_reason": "broken",
+            "detail": "on onnxruntime-f32, because openvino does not work (failed)",
+        }
+        assert said in (await client.get("/v1/status")).json()["engine"]["backend_reason"]
 
     run(scenario)
 
