@@ -77,7 +77,7 @@ class Stream:
     def push_video(self, picture: object, sample: int) -> None:
         assert -(2**62) < sample < 2**62, f"a picture at sample {sample}"
 
-    def interrupt(self, generation: int, first: int) -> None:
+    def interrupt(self, generation: int) -> None:
         """Nothing is generated."""
 
     def close(self) -> None:

@@ -113,7 +113,7 @@ def load_avatar(folder: Path) -> Avatar:
         raise AvatarError(
             f"{path}: expected width, height, frames, reference_frame and points, {error!r}"
         ) from error
-    pictures = tuple(_decode(folder / "clip.mp4", size))
+    pictures = tuple(decode_clip(folder, size))
     if len(pictures) != frames:
         raise AvatarError(
             f"{folder}: avatar.json promises {frames} frames, clip.mp4 has {len(pictures)}"
@@ -127,6 +127,40 @@ def load_avatar(folder: Path) -> Avatar:
         points=points,
         reference_frame=reference_frame,
     )
+
+
+def decode_clip(folder: Path, size: tuple[int, int]) -> Iterator[Picture]:
+    """The pictures of an avatar's clip, one after the other.
+
+    Args:
+        size: width and height that they are to have.
+
+    Raises:
+        AvatarError: the clip cannot be read, or is not of 25 pictures a second of that size.
+    """
+    import av  # here: a machine that only computes has no media libraries
+
+    path = folder / "clip.mp4"
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise AvatarError(f"{path}: expected a video, found none")
+            stream = container.streams.video[0]
+            if stream.average_rate != FPS:
+                raise AvatarError(
+                    f"{path}: expected {FPS} frames a second, got {stream.average_rate}"
+                )
+            for frame in container.decode(stream):
+                if (frame.width, frame.height) != size:
+                    raise AvatarError(
+                        f"{path}: expected pictures of {size[0]} x {size[1]}, "
+                        f"got {frame.width} x {frame.height}"
+                    )
+                yield Picture(np.ascontiguousarray(frame.to_ndarray(format="yuv420p")))
+    except (av.FFmpegError, OSError) as error:
+        raise AvatarError(f"{path}: expected a video clip, {error}") from error
+    except VideoFormatError as error:
+        raise AvatarError(f"{path}: {error}") from error
 
 
 class AvatarPreparation:
@@ -184,12 +218,17 @@ def prepare_avatar(avatar: Avatar, backend: Backend) -> PreparedAvatar:
 
 
 class AvatarSource:
-    """A stream's pictures from a prepared avatar, looped for ever."""
+    """A stream's pictures from a prepared avatar, looped for ever.
+
+    Args:
+        first_frame: where the loop is at the stream's frame 0, in frames since its beginning.
+    """
 
     rests_in_silence = True
 
-    def __init__(self, prepared: PreparedAvatar) -> None:
+    def __init__(self, prepared: PreparedAvatar, first_frame: int = 0) -> None:
         self._prepared = prepared
+        self._first_frame = first_frame
 
     def start_frame(self) -> int | None:
         return 0
@@ -200,7 +239,8 @@ class AvatarSource:
     def take(self, frames: range) -> list[SourceFrame]:
         prepared = self._prepared
         avatar = prepared.avatar
-        order = [loop_index(frame, len(avatar.pictures), avatar.loop) for frame in frames]
+        count, first = len(avatar.pictures), self._first_frame
+        order = [loop_index(first + frame, count, avatar.loop) for frame in frames]
         return [
             SourceFrame(
                 avatar.pictures[index],
@@ -223,28 +263,3 @@ def _text(data: Any, key: str, path: Path) -> str:
     if not isinstance(value, str):
         raise AvatarError(f"{path}: expected a text {key!r}, got {value!r}")
     return value
-
-
-def _decode(path: Path, size: tuple[int, int]) -> Iterator[Picture]:
-    import av  # here: a machine that only computes has no media libraries
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise AvatarError(f"{path}: expected a video, found none")
-            stream = container.streams.video[0]
-            if stream.average_rate != FPS:
-                raise AvatarError(
-                    f"{path}: expected {FPS} frames a second, got {stream.average_rate}"
-                )
-            for frame in container.decode(stream):
-                if (frame.width, frame.height) != size:
-                    raise AvatarError(
-                        f"{path}: expected pictures of {size[0]} x {size[1]}, "
-                        f"got {frame.width} x {frame.height}"
-                    )
-                yield Picture(np.ascontiguousarray(frame.to_ndarray(format="yuv420p")))
-    except (av.FFmpegError, OSError) as error:
-        raise AvatarError(f"{path}: expected a video clip, {error}") from error
-    except VideoFormatError as error:
-        raise AvatarError(f"{path}: {error}") from error

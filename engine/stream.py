@@ -25,7 +25,7 @@ from engine.pipeline import FaceSource, PendingHop, SourceFrame, paste_hop
 from engine.windows import WindowPlan, due_sample, frames_of, plan_window
 
 WAITING_FRAMES = 25  # sound kept while a camera has sent nothing
-REST_FRAMES = 2  # after an interrupt: one frame half way, then the source's own mouth
+REST_FRAMES = 2  # of a cut stream: one frame half way, then the source's own mouth
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,19 +197,17 @@ class Stream:
             raise StreamClosed("a picture was pushed after the stream's end")
         self.source.push(picture, pts_samples)
 
-    def interrupt(self, generation: int, from_frame: int | None = None) -> None:
-        """Drops queued speech of generations below; an avatar's mouth rests within two frames.
+    def interrupt(self, generation: int) -> None:
+        """Drops queued speech of generations below; the mouth rests, an avatar's at once.
 
-        What has arrived of a realtime stream becomes silence, so that the
-        timeline does not move against the clock; any other stream keeps two
-        frames of silence and cuts the rest out. The frames of that silence are
-        finished at once where the source can show them at rest. Speech goes on
-        at `position_samples`.
+        What has arrived of a realtime stream becomes silence, so that the timeline does not move
+        against the clock; any other stream keeps two frames of silence, in which the mouth fades,
+        and cuts the rest out. The frames of that silence are finished at once where the source can
+        show them at rest. Those of a realtime stream do not fade: only who plays it knows which
+        frame was shown last. Speech goes on at `position_samples`.
 
         Args:
             generation: of the speech to come; nothing happens if it is not newer.
-            from_frame: the first frame that was not shown yet. An avatar's frames
-                from there on are finished anew, at rest.
         """
         state = self.state
         if generation <= state.generation:
@@ -224,10 +222,10 @@ class Stream:
         kept = min(arrived, REST_FRAMES * FRAME_SAMPLES) if cut else arrived
         end = state.next_frame * FRAME_SAMPLES + kept
         if rests:
-            again = state.next_frame if from_frame is None else from_frame
-            first = min(max(again, 0), state.next_frame)
-            state.finished = [frame for frame in state.finished if frame.index < first]
-            self._finish_resting(range(first, state.next_frame + kept // FRAME_SAMPLES))
+            if self.options.realtime:
+                state.fade.level = 0
+            first = state.next_frame
+            self._finish_resting(range(first, first + kept // FRAME_SAMPLES))
         first = state.next_frame
         state.features = FeatureStream(self.backend.spec.audio, first)
         state.activity = SpeechActivity(first)

@@ -58,6 +58,8 @@ class EngineCore(Protocol):
     def open(self, request: OpenSession) -> None:
         """Starts a stream whose first frame has index 0, however long that takes.
 
+        An avatar's clip is at the request's `first_frame` then, as it is wherever it is shown.
+
         Raises:
             LipwireError: it cannot be started.
         """
@@ -68,8 +70,8 @@ class EngineCore(Protocol):
     def push_video(self, session: str, picture: Picture, pts_samples: int) -> None:
         """Adds a camera picture."""
 
-    def interrupt(self, session: str, generation: int, from_frame: int) -> Sequence[RenderedFrame]:
-        """Voids older speech; gives rest pictures for what was already made from `from_frame`."""
+    def interrupt(self, session: str, generation: int) -> Sequence[RenderedFrame]:
+        """Voids older speech; the frames that this finishes."""
 
     def close(self, session: str) -> None:
         """Ends a stream; unknown names are ignored."""
@@ -114,7 +116,7 @@ class PassthroughCore:
 
     def open(self, request: OpenSession) -> None:
         avatar = self._avatar(request.avatar or "") if request.mode == "avatar" else None
-        self._sessions[request.session] = _PassthroughSession(avatar)
+        self._sessions[request.session] = _PassthroughSession(avatar, request.first_frame)
 
     def push_audio(self, session: str, samples: F32, generation: int) -> None:
         self._sessions[session].push_audio(len(samples), generation)
@@ -122,8 +124,8 @@ class PassthroughCore:
     def push_video(self, session: str, picture: Picture, pts_samples: int) -> None:
         self._sessions[session].pictures.append((pts_samples, picture))
 
-    def interrupt(self, session: str, generation: int, from_frame: int) -> Sequence[RenderedFrame]:
-        return self._sessions[session].interrupt(generation, from_frame)
+    def interrupt(self, session: str, generation: int) -> Sequence[RenderedFrame]:
+        return self._sessions[session].interrupt(generation)
 
     def close(self, session: str) -> None:
         self._sessions.pop(session, None)
@@ -144,9 +146,10 @@ class PassthroughCore:
 
 
 class _PassthroughSession:
-    def __init__(self, avatar: Avatar | None) -> None:
+    def __init__(self, avatar: Avatar | None, first_frame: int) -> None:
         self.pictures: deque[tuple[int, Picture]] = deque(maxlen=8)
         self._avatar = avatar
+        self._first_frame = first_frame
         self._shown: Picture | None = None
         self._samples = 0
         self._next = 0
@@ -156,9 +159,9 @@ class _PassthroughSession:
         self._samples += samples
         self._generation = max(self._generation, generation)
 
-    def interrupt(self, generation: int, from_frame: int) -> list[RenderedFrame]:
+    def interrupt(self, generation: int) -> list[RenderedFrame]:
         self._generation = generation
-        return self._frames(from_frame, self._next)
+        return []
 
     def due(self, hop_frames: int) -> list[RenderedFrame]:
         end = self._samples // FRAME_SAMPLES
@@ -180,7 +183,8 @@ class _PassthroughSession:
     def _picture(self, index: int, start: int) -> Picture | None:
         avatar = self._avatar
         if avatar is not None:
-            return avatar.pictures[loop_index(index, len(avatar.pictures), avatar.loop)]
+            frame = self._first_frame + index
+            return avatar.pictures[loop_index(frame, len(avatar.pictures), avatar.loop)]
         while self.pictures and self.pictures[0][0] <= start:
             self._shown = self.pictures.popleft()[1]
         return self._shown

@@ -115,11 +115,10 @@ class PushVideo:
 
 @dataclass(frozen=True, slots=True)
 class Interrupt:
-    """Speech before this is void; frames from `from_frame` on may be shown at rest."""
+    """Speech before this is void."""
 
     session: str
     generation: int
-    from_frame: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,8 +278,7 @@ class EngineLoop:
                     pts = message.pts_samples - session.first_frame * FRAME_SAMPLES
                     self._core.push_video(name, picture, pts)
                 case Interrupt():
-                    first = max(message.from_frame - session.first_frame, 0)
-                    frames = self._core.interrupt(name, message.generation, first)
+                    frames = self._core.interrupt(name, message.generation)
                     if frames:
                         self._emit(SessionFrames(name, frames), 0.0)
                 case ReleaseSlot():

@@ -27,7 +27,7 @@ from server.engine_messages import (
 from server.frame_block import FrameBlock, picture_bytes
 
 INPUT_SLOTS = 3  # live mode: one being read, one waiting, one being written
-OUTPUT_SLOTS = 24  # an interrupt gives up to 20 rest pictures at once; the gateway copies and frees
+OUTPUT_SLOTS = 24  # an interrupt finishes up to 18 pictures at once, all that a late engine owes
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +135,11 @@ class EngineStream:
         self._waiting = (picture, pts_samples)
         self._send_waiting()
 
-    def interrupt(self, generation: int, from_frame: int) -> None:
+    def interrupt(self, generation: int) -> None:
         """Voids everything said before."""
         self._generation = generation
         if self._open:
-            self._send(Interrupt(self.session, generation, from_frame))
+            self._send(Interrupt(self.session, generation))
 
     def close(self) -> None:
         """Ends the stream and removes its memory."""

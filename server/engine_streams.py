@@ -172,7 +172,7 @@ class StreamsCore:
         spec = self._backend.spec
         source: FaceSource
         if request.mode == "avatar":
-            source = AvatarSource(self._avatar(request.avatar or ""))
+            source = AvatarSource(self._avatar(request.avatar or ""), request.first_frame)
         else:
             tracker = FaceTracker(self._detector, self._budget)
             source = CameraSource(spec, tracker, realtime=True)
@@ -189,10 +189,10 @@ class StreamsCore:
     def push_video(self, session: str, picture: Picture, pts_samples: int) -> None:
         self._sessions[session].stream.push_video(picture, pts_samples)
 
-    def interrupt(self, session: str, generation: int, from_frame: int) -> Sequence[RenderedFrame]:
-        """The frames from `from_frame` on again, fading to rest; none of a camera's."""
+    def interrupt(self, session: str, generation: int) -> Sequence[RenderedFrame]:
+        """The frames of sound that has arrived, at rest; none of a camera's."""
         stream = self._sessions[session].stream
-        stream.interrupt(generation, from_frame)
+        stream.interrupt(generation)
         return stream.collect()
 
     def close(self, session: str) -> None:

@@ -30,7 +30,18 @@ STAGE_BUCKETS_S = (
 )  # fmt: skip
 CALL_BUCKETS_S = (1, 5, 15, 60, 300, 900, 1800, 3600)
 
-STAGES = ("connect", "receive", "queue", "generate", "hop", "playout", "frame", "encode", "total")
+STAGES = (
+    "connect",
+    "receive",
+    "queue",
+    "generate",
+    "hop",
+    "playout",
+    "frame",
+    "encode",
+    "total",
+    "rest",
+)
 FRAME_KINDS = ("synced", "rest", "source")
 Transport = Literal["webrtc", "websocket"]
 DROPS = (

@@ -8,6 +8,9 @@ or skipped; a picture that comes too late is dropped and its place reported,
 so that the caller can show the source frame instead. Too late is reckoned from
 when its sound really left: the offset may have risen since.
 
+After an interrupt every place that no newer picture fills is at rest, at its
+moment and for as long as the engine takes to answer.
+
 Pure: time comes in as an argument, in ticks of 48 kHz.
 """
 
@@ -25,6 +28,10 @@ from server.timeline import I16
 P = TypeVar("P")
 
 LATE_TICKS = 20 * TICKS_PER_MS  # a picture may leave this long after its sound
+# A picture half way between speech and rest follows an interrupt only where it leaves this soon:
+# the one after it, at rest, is then shown within two frames of the interrupt, encoder and network
+# included.
+HALF_WAY_TICKS = FRAME_TICKS // 2
 MARGIN_TICKS = 5 * TICKS_PER_MS  # kept above the percentile
 TICKS_PER_LOWERING = TICK_HZ // (5 * TICKS_PER_MS)  # one tick less in 200: 5 ms a second
 WINDOW_FRAMES = 256  # about 10 s
@@ -61,9 +68,28 @@ class PlayoutFrame(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class VideoRelease(Generic[P]):
-    """A picture that is due."""
+    """A picture that is due.
+
+    Attributes:
+        fading: the speaking picture before it, half of which is still to be seen; mostly None.
+        after_rest: the place before it showed the source, half of which is still to be seen.
+    """
 
     frame: PlayoutFrame[P]
+    fading: PlayoutFrame[P] | None = None
+    after_rest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRest(Generic[P]):
+    """A place that an interrupt has left empty, where the source itself is to be shown.
+
+    Attributes:
+        fading: as of `VideoRelease`.
+    """
+
+    pts: int
+    fading: PlayoutFrame[P] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +97,9 @@ class VideoMissing:
     """A picture that was due and is not there."""
 
     pts: int
+
+
+Release = SoundRelease | VideoRelease[P] | VideoRest[P] | VideoMissing
 
 
 class DelayControl:
@@ -203,6 +232,10 @@ class Playout(Generic[P]):
         self._left: dict[int, int] = {}  # media time -> when that block of sound left
         self._video: deque[PlayoutFrame[P]] = deque()
         self._next_pts = 0
+        self._rests = False  # since an interrupt, until the engine has answered it
+        self._shown: PlayoutFrame[P] | None = None  # if the engine made the last picture
+        self._fading: PlayoutFrame[P] | None = None
+        self._rested = False  # in the place before
 
     @property
     def next_pts(self) -> int:
@@ -245,10 +278,10 @@ class Playout(Generic[P]):
             self._video.popleft()
             self.late_frames += 1
 
-    def poll(self, now: int) -> list[SoundRelease | VideoRelease[P] | VideoMissing]:
+    def poll(self, now: int) -> list[Release[P]]:
         """What is due at `now`, sound first."""
         offset = self.delay.advance(now)
-        due: list[SoundRelease | VideoRelease[P] | VideoMissing] = []
+        due: list[Release[P]] = []
         while len(self._sound) >= SOUND_TICKS and offset + self._sound_pts <= now:
             due.append(SoundRelease(self._sound_pts, self._sound[:SOUND_TICKS]))
             self._left[self._sound_pts] = now
@@ -261,16 +294,21 @@ class Playout(Generic[P]):
 
     def next_due(self) -> int:
         """Wall tick of the next release, as far as is known."""
-        video = self._moment(self._next_pts) + LATE_TICKS
+        video = self._moment(self._next_pts) + (0 if self._rests else LATE_TICKS)
         if self._video:
             video = min(video, self._moment(self._video[0].pts))
         if len(self._sound) < SOUND_TICKS:
             return video
         return min(video, self.delay.offset + self._sound_pts)
 
-    def interrupt(self, generation: int) -> None:
+    def interrupt(self, generation: int, now: int) -> None:
         """Drops every waiting picture of an older generation and silences waiting sound."""
         self.generation = generation
+        self._rests = True
+        waits = bool(self._video) and self._video[0].pts == self._next_pts
+        last = self._video[0] if waits else self._shown
+        half_way = self._moment(self._next_pts) - now <= HALF_WAY_TICKS
+        self._fading = last if half_way and last is not None and last.synced > 0 else None
         self._video = deque(frame for frame in self._video if frame.generation >= generation)
         sound = self._sound.copy()
         fade = min(FADE_TICKS, len(sound))
@@ -289,8 +327,8 @@ class Playout(Generic[P]):
         """Wall tick at which the sound of a media time left or, as far as is known, will leave."""
         return self._left.get(pts, self.delay.offset + pts)
 
-    def _due_video(self, now: int) -> list[VideoRelease[P] | VideoMissing]:
-        due: list[VideoRelease[P] | VideoMissing] = []
+    def _due_video(self, now: int) -> list[Release[P]]:
+        due: list[Release[P]] = []
         newest: PlayoutFrame[P] | None = None
         while self._video and self._moment(self._video[0].pts) <= now:
             frame = self._video.popleft()
@@ -302,9 +340,16 @@ class Playout(Generic[P]):
             newest = frame
         if newest is not None:
             skipped = max(newest.pts - self._next_pts, 0) // FRAME_TICKS
-            self.missing_frames += skipped
+            if self._rests:
+                self.stalled_frames += skipped
+            else:
+                self.missing_frames += skipped
             self._next_pts = newest.pts + FRAME_TICKS
-            due.append(VideoRelease(newest))
+            due.append(VideoRelease(newest, self._fading, self._rested))
+            self._shown, self._fading = newest, None
+            self._rests = self._rested = False
+        if self._rests:
+            return [*due, *self._due_rest(now)]
         missing: VideoMissing | None = None
         while self._moment(self._next_pts) + LATE_TICKS <= now:
             self.missing_frames += 1
@@ -312,4 +357,17 @@ class Playout(Generic[P]):
             self._next_pts += FRAME_TICKS
         if missing is not None:
             due.append(missing)
+            self._shown = None
         return due
+
+    def _due_rest(self, now: int) -> list[VideoRest[P]]:
+        """The newest place at rest that is due, if any."""
+        rest: VideoRest[P] | None = None
+        while self._moment(self._next_pts) <= now:
+            if rest is not None:
+                self.stalled_frames += 1
+            rest = VideoRest(self._next_pts, self._fading)
+            self._shown = self._fading = None
+            self._rested = True
+            self._next_pts += FRAME_TICKS
+        return [] if rest is None else [rest]

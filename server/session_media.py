@@ -45,15 +45,16 @@ from server.playout import (
     SoundRelease,
     VideoMissing,
     VideoRelease,
+    VideoRest,
 )
 from server.protocol import Percentiles, Stats
+from server.source_pictures import CameraPictures, SourcePictures, half_way
 from server.speech_queue import PlaybackMessage, SpeechQueue
 from server.stage_times import StageTimes
 from server.timeline import I16, CameraClock, SpeechTimeline
 from server.tracks import SoundOut, VideoOut
 
 LATENCY_WINDOW = 250  # pictures, 10 s
-CAMERA_HISTORY = 24  # pictures kept for the places the engine leaves empty
 # A picture comes about 10 ms after it was taken (encoder, network, decoder). Sound comes 20 ms
 # after it was captured, when its packet is full, and Opus delays it by 6.5 ms each way.
 CAMERA_AHEAD_TICKS = 23 * TICKS_PER_MS
@@ -102,7 +103,12 @@ class SessionMedia:
         metrics: Metrics,
         limits: MediaLimits,
         log: SessionLog,
+        clip: SourcePictures | None = None,
     ) -> None:
+        """
+        Args:
+            clip: an avatar's own pictures; without it, places without a picture stay so.
+        """
         self._mode = mode
         self._host = host
         self._metrics = metrics
@@ -120,7 +126,9 @@ class SessionMedia:
         self._resampler = SpeechResampler()
         self._converter: AudioResampler | None = None
         self._camera_clock = CameraClock()
-        self._camera: deque[tuple[int, Picture]] = deque(maxlen=CAMERA_HISTORY)
+        self._camera = CameraPictures()
+        self._source: SourcePictures = clip if clip is not None else self._camera
+        self._made_until = 0  # media time of the end of the engine's last picture
         self._timer: asyncio.TimerHandle | None = None
         self._void_until = 0  # media time: a microphone's sound before it is void
         self._latencies: deque[int] = deque(maxlen=LATENCY_WINDOW)
@@ -241,7 +249,7 @@ class SessionMedia:
         picture = picture_from_frame(frame, self._limits.largest)
         pts = int(frame.pts * frame.time_base * TICK_HZ)
         media = self._camera_clock.place(pts, now_ticks() - base + CAMERA_AHEAD_TICKS)
-        self._camera.append((media, picture))
+        self._camera.push(picture, media)
         self._stream.push_video(picture, max(media, 0) // TICKS_PER_SAMPLE)
 
     def interrupt(self, *, captured: bool = False) -> int:
@@ -257,14 +265,14 @@ class SessionMedia:
         self._resampler.forget()  # a millisecond of old speech would open the mouth again
         self.sound_out.drop_waiting()
         self.video_out.drop_waiting()
-        first = 0
-        if self._playout is not None:
-            self._playout.interrupt(self.generation)
-            base = self._playout.delay.sound_base
+        if self._playout is not None and self._times is not None:
+            now, base = now_ticks(), self._playout.delay.sound_base
+            self._playout.interrupt(self.generation, now)
+            self._times.interrupted(now)
             if captured and base is not None:
-                self._void_until = now_ticks() - base + PACKET_TICKS + CAPTURED_TICKS
-            first = self._playout.next_pts // FRAME_TICKS
-        self._stream.interrupt(self.generation, first)
+                self._void_until = now - base + PACKET_TICKS + CAPTURED_TICKS
+            self._arm(now)
+        self._stream.interrupt(self.generation)
         return self.generation
 
     def _without_void(self, added: I16) -> I16:
@@ -345,9 +353,12 @@ class SessionMedia:
                     self.sound_out.release(frame_from_sound(release.samples, release.pts))
                     self._note_released(release.pts + len(release.samples))
                 case VideoRelease():
-                    self._send(release.frame, now)
+                    self._send(release, now)
+                case VideoRest():
+                    self._send_source(release.pts, release.fading)
                 case VideoMissing():
-                    self._send_source(release.pts)
+                    if release.pts >= self._made_until + self._source.patience:
+                        self._send_source(release.pts)
         self._arm(now)
 
     def _arm(self, now: int) -> None:
@@ -369,10 +380,13 @@ class SessionMedia:
             for message in self.speech.note_released(end):
                 self._on_playback(message)
 
-    def _send(self, frame: PlayoutFrame[Picture], now: int) -> None:
-        self.video_out.release(frame_from_picture(frame.picture, frame.pts))
-        self._sent += 1
-        self._synced.append(frame.synced)
+    def _send(self, release: VideoRelease[Picture], now: int) -> None:
+        frame, fading = release.frame, release.fading
+        if release.after_rest and fading is None and frame.synced > 0:
+            own = self._source.at(frame.pts)
+            fading = None if own is None else PlayoutFrame(frame.pts, frame.generation, 0.0, own)
+        self._show(frame.picture, frame.pts, frame.synced, fading)
+        self._made_until = frame.pts + FRAME_TICKS
         self._metrics.frames["synced" if frame.synced > 0 else "rest"].inc()
         base = self._playout.delay.sound_base if self._playout else None
         latency = None if base is None else now - base - frame.pts
@@ -381,17 +395,24 @@ class SessionMedia:
         if self._times is not None:
             self._times.released(frame.ready, latency, now)
 
-    def _send_source(self, pts: int) -> None:
-        """Shows the camera's own picture in a place that the engine left empty."""
-        picture: Picture | None = None
-        for taken, candidate in self._camera:
-            if taken <= pts or picture is None:
-                picture = candidate
+    def _send_source(self, pts: int, fading: PlayoutFrame[Picture] | None = None) -> None:
+        """Shows the source's own picture in a place that the engine left empty."""
+        picture = self._source.at(pts)
         if picture is not None:
-            self.video_out.release(frame_from_picture(picture, pts))
-            self._sent += 1
-            self._synced.append(0.0)
+            self._show(picture, pts, 0.0, fading)
             self._metrics.frames["source"].inc()
+
+    def _show(
+        self, picture: Picture, pts: int, synced: float, fading: PlayoutFrame[Picture] | None
+    ) -> None:
+        """Hands a picture to the encoder, half way from another one where that still fades."""
+        if fading is not None:
+            picture, synced = half_way(fading.picture, picture), (synced + fading.synced) / 2
+        if synced == 0.0 and self._times is not None:
+            self._times.rests(pts)
+        self.video_out.release(frame_from_picture(picture, pts))
+        self._sent += 1
+        self._synced.append(synced)
 
     # --- figures ---------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from server.session_terms import media_limits, ready_message
 from server.session_watch import reason_to_end
 from server.signaling import OfferRefused, check_offer
 from server.socket_peer import SocketPeer
+from server.source_pictures import ClipPictures, Clips
 from server.tracks import SoundOut, VideoOut
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Sessions:
         self._network = MediaNetwork(
             settings.udp_ports, settings.media_addresses, settings.public_addresses
         )
+        self._clips = Clips()
         self._sessions: dict[str, Session] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -269,7 +271,13 @@ class Sessions:
             self._metrics,
             media_limits(self._settings, ready, session.largest),
             session.log,
+            self._clip(session),
         )
+
+    def _clip(self, session: Session) -> ClipPictures | None:
+        if session.avatar is None or session.mode == "live":
+            return None
+        return self._clips.open(self._library.get(session.avatar))
 
     def _peer(
         self,

@@ -30,6 +30,8 @@ class StageTimes:
         self._stages = stages
         self._delay = delay
         self._given: deque[tuple[int, int]] = deque(maxlen=GIVEN_BLOCKS)  # end in media time, when
+        self._interrupted: int | None = None  # until a picture at rest has been sent
+        self._rest_pts: int | None = None
 
     def sound_given(self, end: int, now: int) -> None:
         """The engine has all sound before media time `end`."""
@@ -66,9 +68,21 @@ class StageTimes:
         if latency is not None:
             self._observe("frame", latency)
 
+    def interrupted(self, now: int) -> None:
+        """An interrupt has arrived."""
+        self._interrupted, self._rest_pts = now, None
+
+    def rests(self, pts: int) -> None:
+        """The picture of a place shows the source's own mouth."""
+        if self._interrupted is not None and self._rest_pts is None:
+            self._rest_pts = pts
+
     def sent(self, pts: int, taken: int) -> None:
         """A picture that the encoder took at `taken` is on its way."""
         now, base = now_ticks(), self._delay.sound_base
+        if self._interrupted is not None and self._rest_pts is not None and pts >= self._rest_pts:
+            self._observe("rest", now - self._interrupted)
+            self._interrupted = None
         self._observe("encode", now - taken)
         if base is not None:
             self._observe("total", now - base - pts)

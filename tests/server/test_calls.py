@@ -288,6 +288,9 @@ def test_a_tiny_model_moves_an_avatars_mouth(tiny_onnx_model: Path, tmp_path: Pa
             )
             stats = caller.received.of_type(Stats)[-1]
             assert stats.backend.startswith("onnxruntime")
+            await caller.call.interrupt()
+            count = len(caller.received.video)
+            await caller.until(lambda got: len(got.video) > count + 5)
             _check_measured((await client.get("/metrics")).text)
             # The engine says what it has done every two seconds.
             await _until(lambda: bool(gateway.host.counts and gateway.host.counts.batches))

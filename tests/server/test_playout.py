@@ -150,7 +150,7 @@ def test_an_interrupt_drops_older_pictures_and_silences_waiting_sound() -> None:
     queue = playout()
     queue.push_sound(sound(10, value=1000), 20 * MS)
     queue.push_hop([frame(0), frame(1)], 200 * MS)
-    queue.interrupt(1)
+    queue.interrupt(1, 205 * MS)
     queue.push_hop([frame(2)], 210 * MS)  # made before the engine heard of it
     assert queue.waiting_frames == 0
     queue.push_hop([frame(0, 1), frame(1, 1)], 220 * MS)

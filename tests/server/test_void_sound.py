@@ -39,7 +39,7 @@ class Engine:
     def push_audio(self, samples: F32) -> None:
         self.heard.append(float(np.abs(samples).max(initial=0.0)))
 
-    def interrupt(self, generation: int, from_frame: int) -> None:
+    def interrupt(self, generation: int) -> None:
         """No picture is on its way."""
 
 
