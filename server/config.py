@@ -38,6 +38,7 @@ CLIENT_WEB = REPOSITORY / "client_web"
 STREAMS_CORE = "server.engine_streams:StreamsCore"
 PASSTHROUGH_CORE = "server.engine_core:PassthroughCore"
 
+ENVIRONMENT_PREFIX = "LIPWIRE_"
 ICE_URL = re.compile(r"(stun|turn)s?:[A-Za-z0-9.:\[\]_-]+(\?transport=(udp|tcp))?")
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
         public_addresses: under which clients reach this machine's media behind one-to-one NAT.
         stun_urls, turn_urls: that clients are told of, "turn:turn.example.org:3478".
         turn_secret: shared with the TURN servers (coturn: `static-auth-secret`).
+        turn_secret_file: where it is read from instead, as containers are given secrets.
         turn_ttl_s: how long a client's TURN credentials last; a call needs them to the end.
         model: a name ("bundled") or the path of a model folder.
         backend: "auto", "openvino", "onnxruntime", "torch", "tensorrt", or
@@ -117,7 +119,7 @@ class Settings(BaseSettings):
         aiortc_overrides: off for comparisons with stock aiortc only.
     """
 
-    model_config = SettingsConfigDict(env_prefix="LIPWIRE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
@@ -138,6 +140,7 @@ class Settings(BaseSettings):
     stun_urls: Annotated[tuple[str, ...], NoDecode] = ()
     turn_urls: Annotated[tuple[str, ...], NoDecode] = ()
     turn_secret: SecretStr | None = None
+    turn_secret_file: Path | None = None
     turn_ttl_s: int = Field(default=7200, ge=60, le=86_400)
     model: str = "bundled"
     backend: str = "auto"
@@ -221,6 +224,24 @@ class Settings(BaseSettings):
         data = os.environ.get("XDG_DATA_HOME")
         return (Path(data) if data else Path.home() / ".local" / "share") / "lipwire" / "avatars"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_turn_secret(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The secret of `turn_secret_file` as `turn_secret`."""
+        given = values.get("turn_secret_file")
+        if given is None:
+            return values
+        if values.get("turn_secret") is not None:
+            raise ValueError("expected turn_secret or turn_secret_file, got both")
+        path = Path(given).expanduser()
+        try:
+            secret = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"expected the TURN secret in {path}: {error}") from error
+        if not secret:
+            raise ValueError(f"expected the TURN secret in {path}, it is empty")
+        return values | {"turn_secret": secret}
+
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -279,7 +300,9 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         from_file = _read_toml(config) if config is not None else {}
         # What the environment sets is taken out of the file's values: it stands above them.
-        environment = Settings().model_fields_set
+        names = [name.lower() for name in os.environ]
+        prefix = ENVIRONMENT_PREFIX.lower()
+        environment = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
         kept = {name: value for name, value in from_file.items() if name not in environment}
         return Settings(**{**kept, **given})
     except ValidationError as error:

@@ -82,6 +82,44 @@ def test_an_unusable_environment_says_what_is_wrong(monkeypatch: pytest.MonkeyPa
         load_settings()
 
 
+def test_the_turn_secret_is_read_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "turn_secret"
+    secret.write_text("north\n", encoding="utf-8")
+    monkeypatch.setenv("LIPWIRE_TURN_SECRET_FILE", str(secret))
+    config = _file(tmp_path, 'turn_urls = ["turn:turn.example:3478"]')
+    found = load_settings(config).turn_secret
+    assert found is not None and found.get_secret_value() == "north"
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "message"),
+    [
+        (None, {}, "expected the TURN secret in .*No such file"),
+        ("\n", {}, "it is empty"),
+        ("north", {"turn_secret": "south"}, "turn_secret or turn_secret_file, got both"),
+    ],
+)
+def test_a_turn_secret_that_cannot_be_read_is_refused(
+    tmp_path: Path, content: str | None, given: dict[str, str], message: str
+) -> None:
+    path = tmp_path / "turn_secret"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_settings(turn_urls=["turn:turn.example:3478"], turn_secret_file=path, **given)
+    assert "north" not in str(caught.value)
+
+
+def test_what_belongs_together_may_come_from_environment_and_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIPWIRE_TURN_SECRET", "north")
+    config = _file(tmp_path, 'turn_urls = ["turn:turn.example:3478"]')
+    assert load_settings(config).turn_secret is not None
+
+
 def test_passthrough_chooses_another_core() -> None:
     assert load_settings(backend="passthrough").engine_core.endswith("PassthroughCore")
     assert load_settings().engine_core.endswith("StreamsCore")
