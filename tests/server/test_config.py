@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_the_turn_secret_is_read_from_a_file(
     ],
 )
 def test_a_turn_secret_that_cannot_be_read_is_refused(
-    tmp_path: Path, content: str | None, given: dict[str, str], message: str
+    tmp_path: Path, content: str | None, given: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "turn_secret"
     if content is not None:
