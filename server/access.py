@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from urllib.parse import parse_qs
@@ -17,6 +16,7 @@ from server.auth import Scope as TokenScope
 from server.config import Settings
 from server.origins import host_allowed, origin_allowed
 from server.page_headers import PageHeaders
+from server.problems import PROBLEM, problem
 from server.tickets import Tickets
 from server.token_secret import read_or_make_secret
 
@@ -70,8 +70,8 @@ def add_access(
             CORSMiddleware,
             allow_origins=allowed_origins,
             allow_methods=["GET", *sorted(CHANGING)],
-            allow_headers=["authorization", "content-type", "if-match"],
-            expose_headers=["location", "link", "etag", "retry-after"],
+            allow_headers=["authorization", "content-type", "if-match", "resume-token"],
+            expose_headers=["accept-patch", "location", "link", "etag", "retry-after"],
         )
     app.add_middleware(PageHeaders, shared=bool(allowed_origins))
 
@@ -166,8 +166,8 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, error: AuthError) 
     if scope["type"] == "websocket":
         await receive()  # websocket.connect
         kind = "websocket.http.response"
-    body = json.dumps({"error": {"code": error.code, "message": str(error)}}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    body = problem(error.status, error.code, str(error))
+    headers = [(b"content-type", PROBLEM.encode()), (b"content-length", b"%d" % len(body))]
     if error.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="lipwire"'))
     start: Message = {"type": f"{kind}.start", "status": error.status, "headers": headers}

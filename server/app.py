@@ -1,7 +1,6 @@
 """The HTTP side: sessions by offer and answer, avatars, status, metrics and the page.
 
-Every error is JSON, `{"error": {"code", "message"}}`, with a status that says
-whose fault it was.
+Every error is a body of `server.problems`, with a status that says whose fault it was.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ which only a gateway can tell it, since nobody else reaches its socket.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 import h11
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.problems import PROBLEM, problem
 
 CLIENT_HEADER = b"lipwire-client"
 SCHEME_HEADER = b"lipwire-scheme"
@@ -202,10 +203,9 @@ async def send_unavailable(send: Send, kind: str = "http.response") -> None:
     Args:
         kind: of the ASGI messages: "http.response", or "websocket.http.response".
     """
-    error = {"error": {"code": "gateway_unavailable", "message": UNAVAILABLE}}
-    body = json.dumps(error).encode()
+    body = problem(503, "gateway_unavailable", UNAVAILABLE)
     headers = [
-        (b"content-type", b"application/json"),
+        (b"content-type", PROBLEM.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"retry-after", b"1"),
     ]

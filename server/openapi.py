@@ -5,23 +5,37 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from server.problems import PROBLEM
+from server.trickle import FRAGMENT
+
 Responses = dict[int | str, dict[str, Any]]
 
 _TEXT = {"schema": {"type": "string"}}
 _ERROR_SCHEMA = {
     "type": "object",
-    "required": ["error"],
+    "required": ["title", "status", "detail", "code", "error"],
     "properties": {
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
         "error": {
             "type": "object",
             "required": ["code", "message"],
             "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
-        }
+        },
     },
+}
+_ANSWER_HEADERS = {
+    name: {"required": True, "schema": {"type": "string"}}
+    for name in ("Location", "ETag", "Accept-Patch")
 }
 
 OFFER_BODY: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/sdp": _TEXT}},
+}
+FRAGMENT_BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {FRAGMENT: _TEXT}},
 }
 
 
@@ -30,7 +44,7 @@ def errors(*statuses: int) -> Responses:
     return {
         status: {
             "description": HTTPStatus(status).phrase,
-            "content": {"application/json": {"schema": _ERROR_SCHEMA}},
+            "content": {PROBLEM: {"schema": _ERROR_SCHEMA}},
         }
         for status in statuses
     }
@@ -42,10 +56,12 @@ def content(status: int, media_type: str, *, binary: bool = False) -> Responses:
     return {status: {"description": HTTPStatus(status).phrase, "content": {media_type: schema}}}
 
 
-ANSWERED = content(201, "application/sdp") | errors(
-    400, 404, 406, 408, 409, 413, 415, 422, 429, 503
-)
-RESUMED = content(201, "application/sdp") | errors(400, 404, 408, 413, 415, 422)
+_ANSWER: Responses = {
+    201: content(201, "application/sdp")[201] | {"headers": _ANSWER_HEADERS},
+}
+ANSWERED = _ANSWER | errors(400, 404, 406, 408, 409, 413, 415, 422, 429, 503)
+RESUMED = _ANSWER | errors(400, 404, 406, 408, 413, 415, 422, 503)
+TRICKLED = errors(400, 404, 408, 412, 413, 415, 422, 428)
 POSTER = content(200, "image/jpeg", binary=True) | errors(404)
 METRICS = content(200, "text/plain")
 NOT_READY: Responses = {

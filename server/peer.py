@@ -7,6 +7,8 @@ notices a killed peer after 30 s; this is where that is put right.
 from __future__ import annotations
 
 import asyncio
+import re
+import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -18,6 +20,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamError
+from aiortc.sdp import candidate_from_sdp
 from aiortc.stats import RTCStatsReport
 from av import AudioFrame, VideoFrame
 
@@ -41,11 +44,13 @@ from server.protocol import (
 )
 from server.rtp_metrics import ConnectionMeter
 from server.session_media import SessionMedia
-from server.signaling import tune_answer
+from server.signaling import OfferRefused, tune_answer
 from server.tracks import SoundOut, VideoOut
+from server.trickle import IceFragment
 
 CLOSE_TIMEOUT_S = 5.0
 CHANNEL_BACKLOG_BYTES = 65_536  # a client that reads nothing gets no more messages
+MAX_TRICKLED = 40  # candidates after the offer: each costs a check
 
 
 class Peer:
@@ -57,6 +62,9 @@ class Peer:
         on_end: called with the reason when the peer is gone.
         meter: counts the connection's packets.
         network: where its media goes; None: wherever the system says.
+
+    Attributes:
+        etag: names its ICE session, as `ETag` has it.
     """
 
     def __init__(
@@ -80,6 +88,9 @@ class Peer:
         self._on_end = on_end
         self._meter = meter
         self._network = network or MediaNetwork()
+        self.etag = f'"{secrets.token_hex(8)}"'
+        self._usernames: frozenset[str] = frozenset()
+        self._trickled = 0
         self._report = RTCStatsReport()
         self._unread = 0
         self._channel: RTCDataChannel | None = None
@@ -105,6 +116,7 @@ class Peer:
             Exception: whatever aiortc makes of an offer that it cannot use.
         """
         connection = self._connection
+        self._usernames = frozenset(re.findall(r"^a=ice-ufrag:(\S+)", offer, re.MULTILINE))
         await connection.setRemoteDescription(RTCSessionDescription(sdp=offer, type="offer"))
         connection.addTrack(self.sound_out)
         connection.addTrack(self.video_out)
@@ -115,6 +127,31 @@ class Peer:
         self._network.prepare(connection)
         await connection.setLocalDescription(await connection.createAnswer())
         return self._network.announce(tune_answer(connection.localDescription.sdp))
+
+    async def add_candidates(self, fragment: IceFragment) -> None:
+        """Takes candidates that come after the offer.
+
+        Raises:
+            OfferRefused: they are of another ICE session or of no media line, or too many.
+        """
+        if fragment.usernames - self._usernames:
+            raise OfferRefused(
+                "ice_restart", "expected candidates of the offer; ICE restarts are not served"
+            )
+        mids = [transceiver.mid for transceiver in self._connection.getTransceivers()]
+        if self._connection.sctp is not None:
+            mids.append(self._connection.sctp.mid)
+        if not {candidate.mid for candidate in fragment.candidates} <= {None, *mids}:
+            raise OfferRefused("bad_fragment", "expected mids of the offer", 400)
+        self._trickled += len(fragment.candidates)
+        if self._trickled > MAX_TRICKLED:
+            raise OfferRefused("candidates", f"expected at most {MAX_TRICKLED} more candidates")
+        for trickled in fragment.candidates:
+            candidate = candidate_from_sdp(trickled.line)
+            candidate.sdpMid = mids[0] if trickled.mid is None else trickled.mid
+            await self._connection.addIceCandidate(candidate)
+        if fragment.ends:
+            await self._connection.addIceCandidate(None)
 
     def greet(self, greeting: Callable[[], ServerMessage]) -> None:
         """Sends what `greeting` gives as the first message, when the channel opens."""

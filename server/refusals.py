@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from engine.errors import AvatarError, LipwireError
 from server.admission import ServerFull
 from server.avatar_uploads import UploadRefused
 from server.client_limits import ClientLimited
+from server.problems import PROBLEM, problem
 from server.quoting import quoted
 from server.session import Draining, EngineNotReady, SessionUnknown
 from server.signaling import OfferRefused
@@ -52,10 +52,10 @@ class Refusal:
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def answer(self) -> JSONResponse:
-        """`{"error": {"code", "message"}}`."""
-        error = {"code": self.code, "message": self.message}
-        return JSONResponse({"error": error}, self.status, dict(self.headers))
+    def answer(self) -> Response:
+        """Problem details, see `server.problems`."""
+        body = problem(self.status, self.code, self.message)
+        return Response(body, self.status, dict(self.headers), media_type=PROBLEM)
 
 
 INTERNAL = Refusal(500, "internal", "something went wrong here; the log says what")

@@ -1,28 +1,28 @@
-"""The HTTP side of calls over WebRTC: an SDP offer in, its answer out."""
+"""Calls over WebRTC by HTTP: begun by an offer, given candidates, resumed, ended (RFC 9725)."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from typing import Any
 
 from fastapi import FastAPI, Header, Request, Response
+from starlette.exceptions import HTTPException
 
 from engine.errors import LipwireError
 from server import openapi
 from server.client_limits import client_of
-from server.engine_messages import Mode
+from server.config import Settings
 from server.gateway import Gateway
 from server.ice import ice_links, ice_servers_for
-from server.quoting import quoted
+from server.peer import Peer
 from server.refusals import BadRequest
-
-SDP = "application/sdp"
-OFFER_BODY_S = 10.0  # for an offer to come in
+from server.request_bodies import SDP, mode_of, read_body, read_offer
+from server.trickle import FRAGMENT, parse_fragment
 
 
 def add_session_routes(app: FastAPI, gateway: Gateway) -> None:
-    """Adds them."""
+    """`/v1/sessions`, and where its clients find STUN and TURN servers."""
+    sessions, settings = gateway.sessions, gateway.settings
 
     @app.post(
         "/v1/sessions",
@@ -36,26 +36,20 @@ def add_session_routes(app: FastAPI, gateway: Gateway) -> None:
     ) -> Response:
         """Begins a call: an SDP offer in, its answer out."""
         try:
-            _check_accepts_sdp(request)
-            chosen = call_mode(mode, avatar)
-            offer = await _read_offer(request, gateway.settings.max_body_bytes)
-            name = avatar if chosen == "avatar" else None
+            chosen, name = mode_of(mode, avatar)
+            offer = await read_offer(request, settings.max_body_bytes)
             client = client_of(request.client.host if request.client else None)
-            session, answer = await gateway.sessions.begin(offer, chosen, name, client)
+            session, answer = await sessions.begin(offer, chosen, name, client)
         except LipwireError as error:
             gateway.refuse(error)
             raise
-        headers = {"Location": f"/v1/sessions/{session}", "Cache-Control": "no-store"}
-        response = Response(answer, 201, headers, media_type=SDP)
-        for link in ice_links(ice_servers_for(gateway.settings, session[:8])):
-            response.headers.append("Link", link)
-        return response
+        return answered(answer, f"/v1/sessions/{session}", sessions.peer_of(session), settings)
 
     @app.get("/v1/ice-servers")
     async def ice_servers(response: Response) -> dict[str, Any]:
         """STUN and TURN servers for a call that is about to be made."""
         response.headers["Cache-Control"] = "no-store"
-        servers = ice_servers_for(gateway.settings, secrets.token_hex(4))
+        servers = ice_servers_for(settings, secrets.token_hex(4))
         return {"ice_servers": [server.describe() for server in servers]}
 
     @app.post(
@@ -70,82 +64,97 @@ def add_session_routes(app: FastAPI, gateway: Gateway) -> None:
     ) -> Response:
         """Goes on with a call over another connection: an SDP offer in, its answer out."""
         try:
-            offer = await _read_offer(request, gateway.settings.max_body_bytes)
-            answer = await gateway.sessions.resume(session, resume_token, offer)
+            offer = await read_offer(request, settings.max_body_bytes)
+            answer = await sessions.resume(session, resume_token, offer)
         except LipwireError as error:
             gateway.refuse(error)
             raise
-        headers = {"Location": f"/v1/sessions/{session}", "Cache-Control": "no-store"}
-        return Response(answer, 201, headers, media_type=SDP)
+        return answered(answer, f"/v1/sessions/{session}", sessions.peer_of(session), settings)
+
+    @app.patch(
+        "/v1/sessions/{session}",
+        status_code=204,
+        responses=openapi.TRICKLED,
+        openapi_extra=openapi.FRAGMENT_BODY,
+    )
+    async def add_candidates(
+        request: Request, session: str, if_match: str | None = Header(None, max_length=100)
+    ) -> Response:
+        """Takes candidates that the client found after its offer."""
+        body = await read_fragment(request, settings.max_body_bytes)
+        return await trickled(sessions.peer_of(session), if_match, body)
 
     @app.delete("/v1/sessions/{session}", status_code=204, responses=openapi.errors(404))
     async def end_session(session: str) -> Response:
         """Ends a call."""
-        await gateway.sessions.end(session)
+        await sessions.end(session)
         return Response(status_code=204)
 
-
-def call_mode(mode: str, avatar: str | None) -> Mode:
-    """The mode that a query asks for.
-
-    Raises:
-        BadRequest: there is no such mode, or its avatar is missing.
-    """
-    match mode:
-        case "live":
-            return "live"
-        case "avatar":
-            if not avatar:
-                raise BadRequest(422, "no_avatar", "avatar mode needs avatar=NAME in the query")
-            return "avatar"
-        case _:
-            raise BadRequest(
-                422, "bad_mode", f"expected mode=avatar or mode=live, got {quoted(mode)}"
-            )
+    add_reserved_methods(app, "/v1/sessions", post=SDP)
+    add_reserved_methods(app, "/v1/sessions/{session}", patch=FRAGMENT)
 
 
-def _check_accepts_sdp(request: Request) -> None:
-    """
-    Raises:
-        BadRequest: the client takes no SDP answer.
-    """
-    accept = request.headers.get("accept", "*/*")
-    types = {part.split(";")[0].strip().lower() for part in accept.split(",")}
-    if not types & {SDP, "application/*", "*/*"}:
-        raise BadRequest(
-            406, "not_acceptable", f"the answer is {SDP}, got Accept: {quoted(accept)}"
-        )
+def answered(answer: str, location: str, peer: Peer, settings: Settings) -> Response:
+    """201: the answer to an offer, and where its connection is changed and ended."""
+    headers = {
+        "Location": location,
+        "ETag": peer.etag,
+        "Accept-Patch": FRAGMENT,
+        "Cache-Control": "no-store",
+    }
+    response = Response(answer, 201, headers, media_type=SDP)
+    name = location.rpartition("/")[2][:8]
+    for link in ice_links(ice_servers_for(settings, name)):
+        response.headers.append("Link", link)
+    return response
 
 
-async def _read_offer(request: Request, limit: int) -> str:
-    """The request's body as text.
+async def read_fragment(request: Request, limit: int) -> str:
+    """The body of a request that brings candidates.
 
     Raises:
-        BadRequest: another content type, too large, too slow, empty, or no text.
+        BadRequest: as `read_body`.
     """
-    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if content_type != SDP:
-        raise BadRequest(
-            415, "content_type", f"expected a body of {SDP}, got {quoted(content_type)}"
-        )
-    too_large = BadRequest(413, "too_large", f"expected an offer of at most {limit} bytes")
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(OFFER_BODY_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise too_large
-    except TimeoutError:
-        raise BadRequest(
-            408, "offer_timeout", f"expected the whole offer within {OFFER_BODY_S:.0f} s"
-        ) from None
-    if not body:
-        raise BadRequest(400, "empty", "expected an SDP offer in the body, got nothing")
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise BadRequest(400, "bad_sdp", "expected an SDP offer as UTF-8 text") from None
+    return await read_body(request, FRAGMENT, limit, "an SDP fragment", "bad_fragment")
+
+
+async def trickled(peer: Peer, if_match: str | None, fragment: str) -> Response:
+    """204, when a connection has taken what a fragment says.
+
+    Args:
+        if_match: the request's header of that name.
+
+    Raises:
+        BadRequest: the header is missing, or names another ICE session.
+        OfferRefused: the fragment cannot be taken.
+    """
+    if if_match is None:
+        raise BadRequest(428, "no_if_match", "expected the header If-Match with the answer's ETag")
+    if not {tag.strip() for tag in if_match.split(",")} & {peer.etag, "*"}:
+        raise BadRequest(412, "if_match", "expected If-Match to name the answer's ETag")
+    await peer.add_candidates(parse_fragment(fragment))
+    return Response(status_code=204)
+
+
+def add_reserved_methods(
+    app: FastAPI, path: str, *, post: str | None = None, patch: str | None = None
+) -> None:
+    """OPTIONS, which tells what a body must be; 405 to what RFC 9725, 4.2 and 4.3, reserves.
+
+    The page's folder, which is mounted at the root, would answer 404 to the latter.
+
+    Args:
+        post, patch: content types.
+    """
+    methods = [*(["POST"] if post else []), *(["PATCH", "DELETE"] if patch else []), "OPTIONS"]
+    headers = {"Allow": ", ".join(methods)}
+    headers |= {"Accept-Post": post} if post else {}
+    headers |= {"Accept-Patch": patch} if patch else {}
+
+    @app.options(path, status_code=204, include_in_schema=False)
+    async def options() -> Response:
+        return Response(status_code=204, headers=headers)
+
+    @app.api_route(path, methods=["GET", "HEAD", "PUT"], include_in_schema=False)
+    async def reserved() -> Response:
+        raise HTTPException(405, headers=headers)

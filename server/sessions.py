@@ -199,6 +199,17 @@ class Sessions:
         session.log.info("resumed over another connection")
         return answer
 
+    def peer_of(self, id: str) -> Peer:
+        """The present WebRTC connection of a call.
+
+        Raises:
+            SessionUnknown: there is none of that id, or it has no such connection.
+        """
+        session = self._sessions.get(id)
+        if session is None or not isinstance(session.peer, Peer):
+            raise SessionUnknown("there is no such session, or it has ended")
+        return session.peer
+
     async def end(self, id: str) -> None:
         """Ends a call.
 

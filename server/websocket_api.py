@@ -12,7 +12,7 @@ from server.engine_messages import Mode
 from server.gateway import Gateway
 from server.protocol import ErrorMessage, ProtocolError, StartMessage, decode_client, encode_message
 from server.refusals import BadRequest
-from server.session_routes import call_mode
+from server.request_bodies import mode_of
 from server.socket_peer import SocketPeer
 from server.wire import SUBPROTOCOL
 
@@ -31,8 +31,7 @@ def add_media_route(app: FastAPI, gateway: Gateway) -> None:
         """A call over a WebSocket, see docs/protocol.md."""
         try:
             _check_subprotocol(socket)
-            chosen = call_mode(mode, avatar)
-            peer = await _begin(gateway, socket, chosen, avatar if chosen == "avatar" else None)
+            peer = await _begin(gateway, socket, *mode_of(mode, avatar))
         except (HandshakeFailed, WebSocketDisconnect):
             return
         except LipwireError as error:

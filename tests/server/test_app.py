@@ -114,9 +114,9 @@ def test_every_bad_request_is_a_4xx_with_a_sentence(run: Callable[[Scenario], No
         assert await post("?mode=avatar&avatar=../..", offer, SDP) == (404, "unknown_avatar")
         assert await post("?mode=live", offer, SDP) == (422, "direction")
         for method, path, status, code in [
-            ("GET", "/v1/sessions", 404, "not_found"),
+            ("GET", "/v1/sessions", 405, "method_not_allowed"),
             ("PUT", "/v1/sessions", 405, "method_not_allowed"),
-            ("PATCH", "/v1/sessions/none", 405, "method_not_allowed"),
+            ("PATCH", "/v1/sessions/none", 415, "content_type"),
             ("DELETE", "/v1/sessions/none", 404, "unknown_session"),
             ("GET", "/v1/avatars/eve/poster.jpg", 404, "unknown_avatar"),
             ("GET", "/v1/avatars/..%2f..%2fetc/poster.jpg", 404, "not_found"),

@@ -73,7 +73,7 @@ def test_a_header_that_does_not_come_ends_the_connection(
 
 
 def test_an_offer_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.session_routes.OFFER_BODY_S", 0.05)
+    monkeypatch.setattr("server.request_bodies.BODY_S", 0.05)
 
     async def scenario(url: str, port: int, gateway: Gateway) -> None:
         answer = await answer_to(
