@@ -18,6 +18,12 @@
                           opens the encoder anew, with a key frame
     decode and track    both queues are unbounded: +42 MB/s when a       bounds them
       queues              track is not read
+    size of pictures    whatever a packet claims is made room for: 837   bounds it
+                          MB for 67 bytes of VP8
+    packets to send     as many as the peer asks for, 6000 a request     bounds them
+      again
+    data channels       messages without an end are kept, and each       bounds them
+                          piece looks through all of them
     sender reports      stamped with the sending time, so that a         stamps them with media time
                           receiver cannot correct a skew of tracks
 
@@ -39,8 +45,8 @@ from typing import Any
 import aiortc
 import av
 import numpy as np
-from aiortc import rtcpeerconnection, rtcrtpreceiver, rtcrtpsender, rtp
-from aiortc.codecs import get_decoder, is_rtx
+from aiortc import rtcpeerconnection, rtcrtpreceiver, rtcrtpsender, rtcsctptransport, rtp
+from aiortc.codecs import is_rtx
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.mediastreams import MediaStreamTrack
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
@@ -48,6 +54,12 @@ from aiortc.rtp import RtcpSrPacket, RtpPacket
 from av import AudioFrame
 
 from server.aiortc_encoders import tuned_encoder
+from server.aiortc_floods import (
+    bounded_decoder,
+    is_too_large,
+    receive_data_chunk,
+    retransmit,
+)
 from server.aiortc_jitter import (
     KEYFRAME_INTERVAL_S,
     SoundJitterBuffer,
@@ -173,7 +185,7 @@ def decoder_worker(
     while (task := input_q.get()) is not None:
         codec, encoded = task
         if codec.name != codec_name:
-            decoder, codec_name = get_decoder(codec), codec.name
+            decoder, codec_name = bounded_decoder(codec), codec.name
         if codec.clockRate == VIDEO_CLOCK_HZ:
             skipping = skipping or input_q.qsize() > DECODE_BACKLOG
             if skipping and not is_keyframe(codec.name, encoded.data):
@@ -181,7 +193,10 @@ def decoder_worker(
                     asked_at = time.monotonic()
                     decode_error.set()  # the receiver asks for a key frame
                 continue
-            skipping = False
+            skipping = is_too_large(codec.name, encoded.data)
+            if skipping:
+                logger.warning("aiortc: %s picture not decoded: too large", codec.name)
+                continue
         try:
             frames = decoder.decode(encoded)
         except av.FFmpegError as error:
@@ -240,6 +255,8 @@ REPLACEMENTS: tuple[tuple[Any, str, Any], ...] = (
     (rtcrtpsender, "get_encoder", tuned_encoder),
     (rtcrtpsender.RTCRtpSender, "_next_encoded_frame", remember_media_time),
     (rtcrtpsender.RTCRtpSender, "_send_rtcp", report_media_time),
+    (rtcrtpsender.RTCRtpSender, "_retransmit", retransmit),
+    (rtcsctptransport.RTCSctpTransport, "_receive_data_chunk", receive_data_chunk),
 )
 
 STOCK: tuple[tuple[Any, str, Any], ...] = tuple(

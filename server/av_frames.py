@@ -14,6 +14,9 @@ from server.timeline import I16
 VIDEO_CLOCK_HZ = 90_000
 VIDEO_TIME_BASE = Fraction(1, VIDEO_CLOCK_HZ)
 SOUND_TIME_BASE = Fraction(1, TICK_HZ)
+# Of a picture that a client sends, before it is made smaller. What claims more is not decoded: a
+# packet of 67 bytes can claim 268 million.
+MAX_CAMERA_PIXELS = 1920 * 1920
 
 
 def fit_size(width: int, height: int, largest: tuple[int, int]) -> tuple[int, int]:

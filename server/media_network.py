@@ -1,8 +1,9 @@
-"""Where media meets the network: which local addresses, which UDP ports, and what clients are told.
+"""Where media meets the network: addresses, UDP ports, what clients are told, and who is heard.
 
 aioice binds a free port of the system's choice on every address but loopback, and tells clients
 just those addresses. A firewall wants to know the ports; behind one-to-one NAT (a container, a
-cloud machine) clients need an address that no interface here has.
+cloud machine) clients need an address that no interface here has. What comes to a port passes a
+`DatagramGuard` before aioice sees it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import logging
 import random
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import Connection, StunProtocol
@@ -22,8 +25,13 @@ from aioice.turn import UDP_SOCKET_BUFFER_SIZE
 from aiortc import RTCPeerConnection
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 
-from server.signaling import OfferRefused
+from server.datagram_guard import DatagramGuard
+from server.signaling import MAX_CANDIDATES, MAX_MEDIA_LINES, OfferRefused
 
+logger = logging.getLogger(__name__)
+
+# Addresses of one peer: those it announced, and some that its checks were seen to come from.
+MAX_PEER_ADDRESSES = MAX_CANDIDATES * MAX_MEDIA_LINES + 20
 HOST_CANDIDATE = re.compile(r"a=candidate:\S+ (\d+) (?:udp|UDP) \d+ (\S+) (\d+) typ host\b.*")
 
 
@@ -43,19 +51,29 @@ class MediaNetwork:
         public_addresses: Sequence[str] = (),
     ) -> None:
         self._ports = range(ports[0], ports[1] + 1) if ports is not None else range(1)  # 0: any
-        self._bound = ports is not None or bool(local_addresses)
         self._local_addresses = tuple(local_addresses)
         self._public_addresses = tuple(public_addresses)
         # Gateways share the range, so each begins elsewhere; a port that was used rests longest.
         self._next = random.randrange(len(self._ports))
 
-    def prepare(self, connection: RTCPeerConnection) -> None:
-        """Sees to it that a connection which knows its remote description binds what it should."""
-        if self._bound:
-            for transport in _transports(connection):
-                ice = transport.transport.iceGatherer._connection
-                gather = partial(self._host_candidates, ice)
-                ice.get_component_candidates = gather  # type: ignore[method-assign]
+    def prepare(
+        self, connection: RTCPeerConnection, on_flood: Callable[[], None] = lambda: None
+    ) -> DatagramGuard:
+        """Sees to it that a connection which knows its remote description binds what it should.
+
+        Args:
+            on_flood: called once when its peer sends so much that the call is to end.
+
+        Returns:
+            What stands before the connection's ports.
+        """
+        guard = DatagramGuard()
+        for transport in _transports(connection):
+            ice = transport.transport.iceGatherer._connection
+            port = partial(_Guarded, ice, guard, on_flood)
+            gather = partial(self._host_candidates, ice, port)
+            ice.get_component_candidates = gather  # type: ignore[method-assign]
+        return guard
 
     def announce(self, sdp: str) -> str:
         """The answer with each public address beside the local ones of its family."""
@@ -86,14 +104,25 @@ class MediaNetwork:
                 yield f"a=candidate:{candidate.to_sdp()}"
 
     async def _host_candidates(
-        self, ice: Connection, component: int, addresses: list[str], timeout: int = 5
+        self,
+        ice: Connection,
+        protocol_factory: Callable[[], StunProtocol],
+        component: int,
+        addresses: list[str],
+        timeout: int = 5,
     ) -> list[Candidate]:
         """Stands in for aioice's method of a connection without STUN and TURN servers."""
         loop = asyncio.get_running_loop()
         candidates = []
         for address in self._local_addresses or addresses:
-            sock = self._bind(address)
-            _, protocol = await loop.create_datagram_endpoint(lambda: StunProtocol(ice), sock=sock)
+            try:
+                sock = self._bind(address)
+            except OSError as error:
+                if self._local_addresses:
+                    raise
+                logger.info("media: cannot bind %s: %s", address, error.strerror)
+                continue
+            _, protocol = await loop.create_datagram_endpoint(protocol_factory, sock=sock)
             protocol.local_candidate = Candidate(
                 foundation=candidate_foundation("host", "udp", address),
                 component=component,
@@ -129,6 +158,36 @@ class MediaNetwork:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_SOCKET_BUFFER_SIZE)
                 return sock
         raise OfferRefused("no_media_port", "all UDP ports for media are taken, try later", 503)
+
+
+class _Guarded(StunProtocol):
+    """One port of a connection."""
+
+    def __init__(self, ice: Connection, guard: DatagramGuard, on_flood: Callable[[], None]) -> None:
+        super().__init__(ice)
+        self._guard = guard
+        self._on_flood = on_flood
+        self._addresses: set[tuple[str, int]] = set()
+        self._candidates = 0
+        self._told = False
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        assert isinstance(data, bytes)
+        of_peer = self._is_of_peer((addr[0], addr[1]))
+        if not of_peer and self._candidates >= MAX_PEER_ADDRESSES:
+            self._guard.strange += 1  # its check would become one more address
+        elif self._guard.admits(data, of_peer=of_peer, waiting=self.receiver._queue.qsize()):
+            super().datagram_received(data, addr)
+        elif self._guard.flooded and not self._told:
+            self._told = True
+            self._on_flood()
+
+    def _is_of_peer(self, address: tuple[str, int]) -> bool:
+        candidates = self.receiver._remote_candidates
+        if len(candidates) != self._candidates:
+            self._candidates = len(candidates)
+            self._addresses = {(known._network_host, known.port) for known in candidates}
+        return address in self._addresses
 
 
 def _family(address: str) -> socket.AddressFamily:

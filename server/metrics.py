@@ -53,6 +53,8 @@ DROPS = (
     ("playout", "stalled"),
     ("encoder", "behind"),
     ("control", "unread"),
+    ("port", "stranger"),
+    ("port", "excess"),
 )
 
 

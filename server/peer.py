@@ -24,6 +24,7 @@ from aiortc.sdp import candidate_from_sdp
 from aiortc.stats import RTCStatsReport
 from av import AudioFrame, VideoFrame
 
+from server.datagram_guard import DatagramGuard
 from server.engine_messages import Mode
 from server.logs import SessionLog
 from server.media_network import MediaNetwork
@@ -49,6 +50,7 @@ from server.tracks import SoundOut, VideoOut
 from server.trickle import IceFragment
 
 CLOSE_TIMEOUT_S = 5.0
+MAX_REFUSED_CHANNELS = 8  # each costs memory until the call ends
 CHANNEL_BACKLOG_BYTES = 65_536  # a client that reads nothing gets no more messages
 MAX_TRICKLED = 40  # candidates after the offer: each costs a check
 
@@ -91,8 +93,10 @@ class Peer:
         self.etag = f'"{secrets.token_hex(8)}"'
         self._usernames: frozenset[str] = frozenset()
         self._trickled = 0
+        self._ports = DatagramGuard()
         self._report = RTCStatsReport()
         self._unread = 0
+        self._refused_channels = 0
         self._channel: RTCDataChannel | None = None
         self._greeting: Callable[[], ServerMessage] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -124,7 +128,7 @@ class Peer:
             for transceiver in connection.getTransceivers():
                 if transceiver.kind == "video":  # a camera would be decoded for nothing
                     transceiver.direction = "sendonly"
-        self._network.prepare(connection)
+        self._ports = self._network.prepare(connection, lambda: self._on_end("flood"))
         await connection.setLocalDescription(await connection.createAnswer())
         return self._network.announce(tune_answer(connection.localDescription.sdp))
 
@@ -175,7 +179,7 @@ class Peer:
     def measure(self) -> None:
         """Counts what the last look at the packets found."""
         if self._meter is not None:
-            self._meter.read(self._connection, self._report, self._unread)
+            self._meter.read(self._connection, self._report, self._unread, self._ports)
 
     async def close(self) -> None:
         """Ends the connection and every task of it, even where aiortc fails to."""
@@ -225,6 +229,9 @@ class Peer:
         if channel.label != CHANNEL or self._channel is not None:
             self._log.warning("unexpected data channel closed")
             channel.close()
+            self._refused_channels += 1
+            if self._refused_channels > MAX_REFUSED_CHANNELS:
+                self._on_end("flood")
             return
         self._channel = channel
         channel.on("message", self._on_message)

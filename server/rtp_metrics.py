@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from server.aiortc_encoders import encoder_openings
 from server.aiortc_overrides import dropped_frames
 from server.av_frames import VIDEO_CLOCK_HZ
+from server.datagram_guard import DatagramGuard
 from server.media_clock import TICK_HZ
 
 Direction = Literal["in", "out"]
@@ -94,17 +95,25 @@ class ConnectionMeter:
         self._seen: Tally[tuple[str, str, int]] = Tally()
         self._reports: dict[str, object] = {}
 
-    def read(self, connection: RTCPeerConnection, report: RTCStatsReport, unread: int) -> None:
+    def read(
+        self,
+        connection: RTCPeerConnection,
+        report: RTCStatsReport,
+        unread: int,
+        guard: DatagramGuard,
+    ) -> None:
         """Counts what has been added since the last time.
 
         Args:
             report: the connection's own, of this moment.
             unread: messages that the client had no room for so far.
+            guard: what stands before the connection's ports.
         """
         for count in (
             *self._outgoing(report),
             *self._incoming(connection),
             *self._queues(connection, unread),
+            *self._refused(guard),
         ):
             # A figure can fall (duplicates make up for losses); a counter cannot.
             added = count.value - self._seen[count.key]
@@ -153,6 +162,10 @@ class ConnectionMeter:
             yield _Count(("behind", kind, 0), behind, dropped_frames(transceiver.receiver.track))
             rebuilds = encoder_openings(transceiver.sender) - 1
             yield _Count(("rebuilds", kind, 0), self._metrics.rebuilds, rebuilds)
+
+    def _refused(self, guard: DatagramGuard) -> Iterator[_Count]:
+        for reason, value in (("stranger", guard.strange), ("excess", guard.excess)):
+            yield _Count((reason, "", 0), self._dropped.labels("port", reason), value)
 
 
 def _received(receiver: RTCRtpReceiver) -> dict[int, StreamStatistics]:

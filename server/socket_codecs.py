@@ -15,7 +15,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange
 
 from engine.media import FPS
-from server.av_frames import VIDEO_CLOCK_HZ, VIDEO_TIME_BASE
+from server.av_frames import MAX_CAMERA_PIXELS, VIDEO_CLOCK_HZ, VIDEO_TIME_BASE
 from server.media_clock import TICK_HZ
 from server.protocol import ProtocolError, VideoCodec
 from server.timeline import I16
@@ -110,6 +110,7 @@ class PictureDecoder:
             context = av.CodecContext.create(names[packet.codec], "r")
             assert isinstance(context, VideoCodecContext)
             context.thread_count = 1  # threads hold pictures back
+            context.options = {"max_pixels": str(MAX_CAMERA_PIXELS)}
             self._codec, self._context = packet.codec, context
         assert self._context is not None
         coded = av.Packet(packet.payload)

@@ -36,6 +36,8 @@ DIGESTS = {
     "aiortc.codecs.vpx.Vp8Encoder": "6cf4262a7b1d212a",
     "aiortc.codecs.h264.H264Encoder": "bfff7b511a13ec84",
     "aiortc.rtcrtpsender.RTCRtpSender": "57274ec81025a272",
+    "aiortc.rtcsctptransport.InboundStream": "b63993b481ece97b",
+    "aiortc.rtcsctptransport.RTCSctpTransport": "ed2025a7383094d6",
 }
 
 

@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-from server.media_network import MediaNetwork
+from server import datagram_guard
+from server.datagram_guard import DatagramGuard, Rate
+from server.media_network import MAX_PEER_ADDRESSES, MediaNetwork
 from server.signaling import OfferRefused
 
 LOOPBACK = "127.0.0.1"
@@ -64,10 +66,25 @@ async def _offer(caller: RTCPeerConnection, network: MediaNetwork) -> str:
 
 
 async def _answer(called: RTCPeerConnection, network: MediaNetwork, offer: str) -> str:
+    return (await _guarded(called, network, offer))[0]
+
+
+async def _guarded(
+    called: RTCPeerConnection,
+    network: MediaNetwork,
+    offer: str,
+    on_flood: Callable[[], None] = lambda: None,
+) -> tuple[str, DatagramGuard]:
+    """The answer, and what stands before its port."""
     await called.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-    network.prepare(called)
+    guard = network.prepare(called, on_flood)
     await called.setLocalDescription(await called.createAnswer())
-    return called.localDescription.sdp
+    return called.localDescription.sdp, guard
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0.01)
 
 
 def test_a_call_connects_over_the_ports_and_addresses_that_were_named() -> None:
@@ -140,3 +157,66 @@ def test_public_addresses_are_told_beside_the_local_ones_of_their_family() -> No
 def test_without_a_public_address_the_answer_stays_as_it_is() -> None:
     sdp = f"v=0\r\n{HOST_LINE}\r\n"
     assert MediaNetwork((50_000, 50_010)).announce(sdp) == sdp
+
+
+def test_strangers_reach_nothing_behind_a_port_and_the_call_connects_all_the_same() -> None:
+    network = MediaNetwork(None, [LOOPBACK])
+    rubbish = [b"\x16\xfe\xfd" + bytes(60), b"\x80\x60" + bytes(200), b"\xff" * 1200, b""]
+
+    async def scenario(caller: RTCPeerConnection, called: RTCPeerConnection) -> None:
+        answer, guard = await _guarded(called, network, await _offer(caller, network))
+        (address,) = _candidates(answer)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for data in rubbish * 20:
+                stranger.sendto(data, address)
+            await _until(lambda: guard.strange == 80)
+            ice = called.getTransceivers()[0].receiver.transport.transport.iceGatherer._connection
+            assert ice._queue.empty(), "before the peer has come"
+            await caller.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+            await _until(lambda: called.connectionState == "connected")
+            for data in rubbish:
+                stranger.sendto(data, address)
+            await _until(lambda: guard.strange == 84)
+        assert guard.excess == 0 and called.connectionState == "connected"
+
+    _run(scenario)
+
+
+def test_a_peer_that_floods_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(datagram_guard.PEER, "rtp", Rate(50, 1, 1 << 20, 1 << 20))
+    monkeypatch.setattr(datagram_guard, "PATIENCE_DATAGRAMS", 20)
+    monkeypatch.setattr(datagram_guard, "PATIENCE_PER_S", 1.0)
+    network = MediaNetwork(None, [LOOPBACK])
+    told: list[bool] = []
+
+    async def scenario(caller: RTCPeerConnection, called: RTCPeerConnection) -> None:
+        offer = await _offer(caller, network)
+        answer, guard = await _guarded(called, network, offer, lambda: told.append(True))
+        await caller.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await _until(lambda: caller.connectionState == "connected")
+        transport = caller.getTransceivers()[0].receiver.transport
+        for number in range(200):
+            await transport._send_rtp(b"\x80\x60" + number.to_bytes(2, "big") + bytes(40))
+            await asyncio.sleep(0)
+        await _until(lambda: guard.flooded)
+
+    _run(scenario)
+    assert told == [True]
+
+
+def test_a_peer_has_a_bounded_number_of_addresses() -> None:
+    network = MediaNetwork(None, [LOOPBACK])
+
+    async def scenario(caller: RTCPeerConnection, called: RTCPeerConnection) -> None:
+        answer, guard = await _guarded(called, network, await _offer(caller, network))
+        await caller.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await _until(lambda: called.connectionState == "connected")
+        ice = called.getTransceivers()[0].receiver.transport.transport.iceGatherer._connection
+        announced = ice._remote_candidates[0]
+        ice._remote_candidates.extend([announced] * MAX_PEER_ADDRESSES)
+        (address,) = _candidates(answer)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(b"\x00\x01" + bytes(18), address)
+            await _until(lambda: guard.strange == 1)
+
+    _run(scenario)

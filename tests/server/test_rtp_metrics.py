@@ -13,6 +13,7 @@ from aiortc.stats import (
     RTCStatsReport,
 )
 
+from server.datagram_guard import DatagramGuard
 from server.metrics import Metrics
 from server.rtp_metrics import ConnectionMeter
 
@@ -58,9 +59,13 @@ class Connection:
 
 
 def _read(
-    meter: ConnectionMeter, connection: Connection, report: RTCStatsReport, unread: int = 0
+    meter: ConnectionMeter,
+    connection: Connection,
+    report: RTCStatsReport,
+    unread: int = 0,
+    guard: DatagramGuard | None = None,
 ) -> None:
-    meter.read(cast(Any, connection), report, unread)
+    meter.read(cast(Any, connection), report, unread, guard or DatagramGuard())
 
 
 def _value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -109,3 +114,13 @@ def test_what_is_sent_again_counts_beside_the_media_and_does_not_hide_it() -> No
     assert _value(metrics, "lipwire_rtp_packets_total", **heard) == 103
     assert _value(metrics, "lipwire_rtp_packets_lost_total", **heard) == 4
     assert _value(metrics, "lipwire_rtp_jitter_seconds_sum", **heard) == 0.01, "of the media"
+
+
+def test_what_a_port_did_not_take_is_counted_by_whose_it_was() -> None:
+    metrics, nothing = Metrics(), Connection("video", {})
+    meter, guard = ConnectionMeter(metrics.rtp, metrics.dropped), DatagramGuard()
+    guard.strange, guard.excess = 3, 5
+    for _ in range(2):
+        _read(meter, nothing, _report(), guard=guard)
+    assert _value(metrics, "lipwire_dropped_total", queue="port", reason="stranger") == 3
+    assert _value(metrics, "lipwire_dropped_total", queue="port", reason="excess") == 5
