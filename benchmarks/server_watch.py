@@ -111,12 +111,17 @@ class WatchedServer:
 
     async def metrics(self, client: httpx.AsyncClient) -> dict[str, float]:
         """Every sample at `/metrics`, by name and labels."""
-        text = (await client.get(f"{self.address}/metrics")).text
-        return {name + labels: float(value) for name, labels, value in _SAMPLE.findall(text)}
+        return await read_metrics(client, self.address)
 
     def complaints(self) -> list[str]:
         """Lines of its log."""
         return self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+async def read_metrics(client: httpx.AsyncClient, address: str) -> dict[str, float]:
+    """Every sample at a server's `/metrics`, by name and labels."""
+    text = (await client.get(f"{address}/metrics")).text
+    return {name + labels: float(value) for name, labels, value in _SAMPLE.findall(text)}
 
 
 @asynccontextmanager

@@ -72,12 +72,10 @@ class VideoRelease(Generic[P]):
 
     Attributes:
         fading: the speaking picture before it, half of which is still to be seen; mostly None.
-        after_rest: the place before it showed the source, half of which is still to be seen.
     """
 
     frame: PlayoutFrame[P]
     fading: PlayoutFrame[P] | None = None
-    after_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +233,6 @@ class Playout(Generic[P]):
         self._rests = False  # since an interrupt, until the engine has answered it
         self._shown: PlayoutFrame[P] | None = None  # if the engine made the last picture
         self._fading: PlayoutFrame[P] | None = None
-        self._rested = False  # in the place before
 
     @property
     def next_pts(self) -> int:
@@ -345,9 +342,8 @@ class Playout(Generic[P]):
             else:
                 self.missing_frames += skipped
             self._next_pts = newest.pts + FRAME_TICKS
-            due.append(VideoRelease(newest, self._fading, self._rested))
-            self._shown, self._fading = newest, None
-            self._rests = self._rested = False
+            due.append(VideoRelease(newest, self._fading))
+            self._shown, self._fading, self._rests = newest, None, False
         if self._rests:
             return [*due, *self._due_rest(now)]
         missing: VideoMissing | None = None
@@ -368,6 +364,5 @@ class Playout(Generic[P]):
                 self.stalled_frames += 1
             rest = VideoRest(self._next_pts, self._fading)
             self._shown = self._fading = None
-            self._rested = True
             self._next_pts += FRAME_TICKS
         return [] if rest is None else [rest]

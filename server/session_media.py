@@ -381,11 +381,8 @@ class SessionMedia:
                 self._on_playback(message)
 
     def _send(self, release: VideoRelease[Picture], now: int) -> None:
-        frame, fading = release.frame, release.fading
-        if release.after_rest and fading is None and frame.synced > 0:
-            own = self._source.at(frame.pts)
-            fading = None if own is None else PlayoutFrame(frame.pts, frame.generation, 0.0, own)
-        self._show(frame.picture, frame.pts, frame.synced, fading)
+        frame = release.frame
+        self._show(frame.picture, frame.pts, frame.synced, release.fading)
         self._made_until = frame.pts + FRAME_TICKS
         self._metrics.frames["synced" if frame.synced > 0 else "rest"].inc()
         base = self._playout.delay.sound_base if self._playout else None
@@ -406,7 +403,7 @@ class SessionMedia:
         self, picture: Picture, pts: int, synced: float, fading: PlayoutFrame[Picture] | None
     ) -> None:
         """Hands a picture to the encoder, half way from another one where that still fades."""
-        if fading is not None:
+        if fading is not None and self._source.mixes:
             picture, synced = half_way(fading.picture, picture), (synced + fading.synced) / 2
         if synced == 0.0 and self._times is not None:
             self._times.rests(pts)

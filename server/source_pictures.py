@@ -35,9 +35,12 @@ class SourcePictures(Protocol):
     Attributes:
         patience: ticks for which the last picture rather stays than gives way to the source's:
             a mouth that shuts for one frame amid speech is seen, a frame shown twice is not.
+        mixes: its picture of a place is, but for the mouth, the one that the engine drew upon, so
+            that the two can be mixed. A busy engine may have missed a camera's.
     """
 
     patience: int
+    mixes: bool
 
     def at(self, pts: int) -> Picture | None:
         """The picture of a place, if there is any yet."""
@@ -47,6 +50,7 @@ class CameraPictures:
     """What a camera has sent lately."""
 
     patience = 0
+    mixes = False
 
     def __init__(self) -> None:
         self._taken: deque[tuple[int, Picture]] = deque(maxlen=CAMERA_HISTORY)
@@ -72,6 +76,7 @@ class ClipPictures:
     """
 
     patience = 3 * FRAME_TICKS
+    mixes = True
 
     def __init__(self, avatar: AvatarInfo) -> None:
         self._avatar = avatar
