@@ -63,6 +63,10 @@ class SkewedClock:
         """`time.monotonic` at which this clock shows so many seconds."""
         return self.began + seconds / self._rate
 
+    def shows(self, at: float) -> float:
+        """Seconds that this clock shows at a moment of `time.monotonic`."""
+        return (at - self.began) * self._rate
+
     async def wait_until(self, seconds: float) -> None:
         await asyncio.sleep(max(self.when(seconds) - time.monotonic(), 0.0))
 
@@ -146,10 +150,7 @@ async def observe(address: str, ppm: float, seconds: float) -> Observed:
             if loud.max() > HEARD_PEAK and arrived > deaf_until:
                 deaf_until = arrived + CLICK_EVERY_S / 2
                 at = arrived + int(loud.argmax()) / SOUND_HZ
-                turn = int((at - clock.began) // CLICK_EVERY_S)
-                if clock.when(turn * CLICK_EVERY_S) > at:
-                    turn -= 1
-                seen.sound.append((arrived, 1e3 * (at - clock.when(turn * CLICK_EVERY_S))))
+                seen.sound.append((arrived, click_delay_ms(clock, at)))
 
     async def watch(track: MediaStreamTrack) -> None:
         while True:
@@ -157,7 +158,7 @@ async def observe(address: str, ppm: float, seconds: float) -> Observed:
             assert isinstance(frame, VideoFrame)
             arrived = time.monotonic()
             mark = read_mark(np.asarray(frame.to_ndarray(format="gray"), np.uint8))
-            newest = int((arrived - clock.began) * FPS * (1 + ppm * 1e-6))
+            newest = int(clock.shows(arrived) * FPS)
             number = newest - (newest - mark) % MARKS
             seen.picture.append((arrived, 1e3 * (arrived - clock.when(number / FPS))))
 
@@ -193,6 +194,12 @@ async def observe(address: str, ppm: float, seconds: float) -> Observed:
 
 
 Medians = list[float | None]
+
+
+def click_delay_ms(clock: SkewedClock, at: float) -> float:
+    """How long before `at` the last click was captured, in ms: clicks are the client's clock's."""
+    turn = clock.shows(at) // CLICK_EVERY_S
+    return 1e3 * (at - clock.when(turn * CLICK_EVERY_S))
 
 
 def window_medians(values: list[tuple[float, float]], began: float, count: int) -> Medians:

@@ -13,6 +13,7 @@ from benchmarks.real_drift import (
     WINDOW_S,
     Observed,
     SkewedClock,
+    click_delay_ms,
     figures_of,
     window_medians,
 )
@@ -21,6 +22,14 @@ from benchmarks.real_drift import (
 def test_a_fast_clock_shows_a_time_early() -> None:
     clock = SkewedClock(200)
     assert clock.when(1000) - clock.began == pytest.approx(1000 - 0.2, abs=1e-3)
+
+
+@pytest.mark.parametrize("ppm", [200, -200])
+def test_a_click_is_told_from_the_one_before_however_far_clocks_are_apart(ppm: float) -> None:
+    clock = SkewedClock(ppm)
+    for turn in (1, 500, 900, 5000):  # of half a minute to hours
+        heard = clock.when(turn * CLICK_EVERY_S) + 0.2
+        assert click_delay_ms(clock, heard) == pytest.approx(200, abs=1e-3)
 
 
 def test_a_time_that_has_passed_is_not_waited_for() -> None:
