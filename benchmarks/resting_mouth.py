@@ -36,7 +36,7 @@ class RestingMouth:
         """
         clip = load_avatar(avatar)
         self._loop = clip.loop
-        self._maps = [_lips_to_picture(points) for points in clip.points]
+        self._maps = [lips_to_picture(points) for points in clip.points]
         self._lips = [
             _lips(picture.i420[: picture.height], affine)
             for picture, affine in zip(clip.pictures, self._maps, strict=True)
@@ -90,7 +90,7 @@ def _percentiles(values: Sequence[float]) -> tuple[float, float]:
     return round(float(p50), 2), round(float(p95), 2)
 
 
-def _lips_to_picture(points: F32) -> F32:
+def lips_to_picture(points: F32) -> F32:
     """float32 [2, 3]: where each place of the sampled patch lies in the picture."""
     left, top, right, bottom = LIPS
     width, height = PATCH

@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 START_TIMEOUT_S = 180.0
-TELL_TIMEOUT_S = 10.0
+TELL_TIMEOUT_S = 60.0  # a snapshot of traced allocations takes seconds
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _SAMPLE = re.compile(r"^(lipwire_\w+)(\{[^}]*\})? ([-+.\deE]+)$", re.MULTILINE)
 

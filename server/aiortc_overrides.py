@@ -76,7 +76,7 @@ AIORTC_VERSION = "1.16.0"
 
 SENT_PACKETS = 1024  # kept for retransmission: 3 s at the highest bitrate
 DECODE_BACKLOG = 12  # encoded pictures that may wait for the decoder
-TRACK_BOUND = {"audio": 10, "video": 2}  # decoded frames that may wait for the session
+TRACK_BOUND = {"audio": 50, "video": 2}  # decoded frames that may wait for the session: 1 s, 80 ms
 
 
 # --- audio level -----------------------------------------------------------------
