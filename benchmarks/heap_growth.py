@@ -16,7 +16,6 @@ import json
 import os
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -80,11 +79,12 @@ def growth(readings: Sequence[dict[str, Any]], calls: Sequence[int], name: str) 
     Args:
         name: of the table in each reading.
     """
-    found: Counter[str] = Counter()
+    found: dict[str, float] = {}
     for key in {key for reading in readings[1:] for key in reading[name]}:
         values = [reading[name].get(key, 0) for reading in readings[1:]]
         found[key] = float(np.polyfit(calls[1:], values, 1)[0]) * 1000
-    return {key: round(slope, 1) for key, slope in found.most_common(TOLD) if slope > 0}
+    most = sorted(found, key=found.__getitem__, reverse=True)[:TOLD]
+    return {key: round(found[key], 1) for key in most if found[key] > 0}
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -71,6 +71,7 @@ async def read(server: WatchedServer, client: httpx.AsyncClient, since: float) -
     metrics = await server.metrics(client)
     reading["calls"] = metrics["lipwire_sessions"]
     reading["late_hops"] = metrics["lipwire_late_hops_total"]
+    reading["engine_restarts"] = metrics["lipwire_engine_restarts_total"]
     reading["load"] = round(os.getloadavg()[0], 1)
     return reading
 
@@ -145,7 +146,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "late_hops": metrics["lipwire_late_hops_total"],
         "frames": {n: v for n, v in metrics.items() if n.startswith("lipwire_frames_total")},
         "picture_minus_sound_ms": _spread(skews),
-        "engine_restarts": metrics["lipwire_engine_restarts"],
+        "engine_restarts": readings[-1]["engine_restarts"],
         "log": dict(complaints.most_common(20)),
         "objects_that_grew": _growth(types),
         "readings": readings,

@@ -13,32 +13,37 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from av import VideoFrame
 
-from engine.media import U8, Picture
+from engine.media import FPS, U8
+from server.av_frames import VIDEO_CLOCK_HZ
 from server.cli import main
-from server.media_clock import FRAME_TICKS
-from server.playout import PlayoutFrame
 from server.session_media import SessionMedia
+from server.tracks import PlayoutTrack, VideoOut
 
 HEADER = np.dtype([("frame", "<i8"), ("height", "<i4"), ("width", "<i4")])
 
 
 def tap(folder: Path, every: int) -> None:
     """Keeps every so-many-th picture from now on."""
-    send = SessionMedia._send
-    files: dict[SessionMedia, Path] = {}
+    start, release = SessionMedia.start, VideoOut.release
+    calls: dict[PlayoutTrack[VideoFrame], str] = {}
 
-    def keep_and_send(self: SessionMedia, frame: PlayoutFrame[Picture], now: int) -> None:
-        number = frame.pts // FRAME_TICKS
-        if number % every == 0:
-            path = files.setdefault(self, folder / self._stream.session[:8])
-            height, width = frame.picture.height, frame.picture.width
-            header = np.array((number, height, width), HEADER)
-            with path.open("ab") as file:
-                file.write(header.tobytes() + frame.picture.i420[:height].tobytes())
-        send(self, frame, now)
+    def start_known(self: SessionMedia) -> None:
+        calls[self.video_out] = self._stream.session[:8]
+        start(self)
 
-    SessionMedia._send = keep_and_send  # type: ignore[method-assign]
+    def keep_and_release(self: PlayoutTrack[VideoFrame], frame: VideoFrame) -> None:
+        number = (frame.pts or 0) // (VIDEO_CLOCK_HZ // FPS)
+        if self in calls and number % every == 0:
+            header = np.array((number, frame.height, frame.width), HEADER)
+            luma = frame.to_ndarray(format="yuv420p")[: frame.height]
+            with (folder / calls[self]).open("ab") as file:
+                file.write(header.tobytes() + luma.tobytes())
+        release(self, frame)
+
+    SessionMedia.start = start_known  # type: ignore[method-assign]
+    VideoOut.release = keep_and_release  # type: ignore[method-assign]
 
 
 def read_tap(path: Path) -> Iterator[tuple[int, U8]]:
