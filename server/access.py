@@ -27,6 +27,8 @@ _POSTER = re.compile(r"/v1/avatars/([^/]+)/poster\.jpg")
 
 def needed_scope(method: str, path: str) -> TokenScope | None:
     """The scope that a request needs; None: nobody is asked."""
+    if method == "OPTIONS":
+        return None  # what a body must be; a browser sends no token with it
     if path == "/metrics":
         return "metrics"
     if not path.startswith("/v1/"):
@@ -35,7 +37,7 @@ def needed_scope(method: str, path: str) -> TokenScope | None:
         path.startswith("/v1/avatars") and method in CHANGING
     ):
         return "avatars:write"
-    return "call"
+    return "watch" if path.startswith("/v1/whep/") else "call"
 
 
 def open_tokens(settings: Settings, tickets: Tickets | None = None) -> Tokens | None:

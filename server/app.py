@@ -17,6 +17,7 @@ from server.release import server_version
 from server.session_routes import add_session_routes
 from server.status_routes import add_status_routes
 from server.websocket_api import add_media_route
+from server.whip import add_whip_routes
 
 
 def create_app(gateway: Gateway) -> FastAPI:
@@ -25,6 +26,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Lipwire", version=server_version(), docs_url=None, redoc_url=None)
     add_error_handlers(app)
     add_session_routes(app, gateway)
+    add_whip_routes(app, gateway)
     add_media_route(app, gateway)
     add_avatar_routes(app, gateway)
     add_status_routes(app, gateway)

@@ -26,6 +26,7 @@ from server.places import LATE_HOPS_OF_A_FULL_GATEWAY, OwnPlaces, Places
 from server.plan_metrics import PlanCollector
 from server.refusals import INTERNAL, Refusal, refusal_of
 from server.sessions import Sessions
+from server.streams import Streams
 from server.tickets import Tickets
 
 COUNT_INTERVAL_S = 5.0
@@ -66,6 +67,7 @@ class Gateway:
         self.sessions = Sessions(
             settings, self.host, self.library, self.metrics, self.places, session_suffix
         )
+        self.streams = Streams(self.sessions, settings)
         self.metrics_page: Callable[[], Awaitable[bytes]] = self._own_metrics
         self._counting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -80,6 +82,7 @@ class Gateway:
         self.metrics.registry.register(BackendCollector(lambda: self.host.ready))
         self.metrics.registry.register(PlanCollector(lambda: self.host.ready, settings.plans))
         self.metrics.sessions_limit.set_function(lambda: self.places.limit)
+        self.metrics.viewers.set_function(lambda: self.sessions.viewers)
 
     async def start(self) -> None:
         """Loads the engine.

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.gateway_http import forward, gateway_socket
+from server.gateway_http import forward, gateway_socket, send_unavailable
 from server.gateway_messages import GatewayState, ServerState
 from server.gateway_relay import relay
 
 SESSION_PATH = re.compile(r"/v1/sessions/[^/]*-(\d{1,4})(?:/.*)?")
+STREAM_PATH = re.compile(r"/v1/wh[ie]p/([^/]+)(?:/.*)?")
 BEGINNINGS = ("/v1/sessions",)
 
 
@@ -26,6 +28,15 @@ def gateway_of(path: str) -> int | None:
     """The gateway that holds the session of a request's path; None where it names none."""
     found = SESSION_PATH.fullmatch(path)
     return int(found[1]) if found else None
+
+
+def gateway_of_stream(path: str, gateways: int) -> int | None:
+    """The gateway that holds the stream of a request's path; None where it names none.
+
+    A stream's name alone decides, so that publisher and viewer meet without anybody asking around.
+    """
+    found = STREAM_PATH.fullmatch(path)
+    return zlib.crc32(found[1].encode()) % gateways if found and gateways else None
 
 
 def is_for_home(method: str, path: str) -> bool:
@@ -84,6 +95,11 @@ class GatewayRouter:
                 await self._answer_by(chosen, scope, receive, send)
             finally:
                 self._coming[chosen] -= 1
+        elif (holder := gateway_of_stream(path, len(self._state().gateways))) is not None:
+            if holder == self._own or self._state().gateways[holder].up:
+                await self._answer_by(holder, scope, receive, send)
+            else:
+                await send_unavailable(send)
         elif is_for_home(method, path):
             up = [gateway.index for gateway in self._state().gateways if gateway.up]
             await self._answer_by(min(up, default=self._own), scope, receive, send)

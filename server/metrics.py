@@ -75,6 +75,9 @@ class Metrics:
         )
         build.labels(server_version(), platform.python_version()).set(1)
         self.sessions = Gauge("lipwire_sessions", "Calls now", registry=registry)
+        self.viewers = Gauge(
+            "lipwire_viewers", "Viewers of published streams now", registry=registry
+        )
         self.sessions_limit = Gauge(
             "lipwire_sessions_limit", "Calls that are let in at present", registry=registry
         )

@@ -61,6 +61,7 @@ _ANSWER: Responses = {
 }
 ANSWERED = _ANSWER | errors(400, 404, 406, 408, 409, 413, 415, 422, 429, 503)
 RESUMED = _ANSWER | errors(400, 404, 406, 408, 413, 415, 422, 503)
+WATCHED = _ANSWER | errors(400, 404, 406, 408, 409, 413, 415, 422, 503)
 TRICKLED = errors(400, 404, 408, 412, 413, 415, 422, 428)
 POSTER = content(200, "image/jpeg", binary=True) | errors(404)
 METRICS = content(200, "text/plain")

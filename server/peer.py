@@ -45,7 +45,7 @@ from server.protocol import (
 )
 from server.rtp_metrics import ConnectionMeter
 from server.session_media import SessionMedia
-from server.signaling import OfferRefused, tune_answer
+from server.signaling import OfferRefused, Role, tune_answer
 from server.tracks import SoundOut, VideoOut
 from server.trickle import IceFragment
 
@@ -59,11 +59,12 @@ class Peer:
     """The server's end of one session's connection.
 
     Args:
-        sound_out, video_out: what this connection sends.
+        sound_out, video_out: what this connection sends; a publisher's sends nothing.
         on_connected: called once, when media may flow.
         on_end: called with the reason when the peer is gone.
         meter: counts the connection's packets.
         network: where its media goes; None: wherever the system says.
+        role: what it does for its session.
 
     Attributes:
         etag: names its ICE session, as `ETag` has it.
@@ -80,7 +81,9 @@ class Peer:
         on_end: Callable[[str], None],
         meter: ConnectionMeter | None = None,
         network: MediaNetwork | None = None,
+        role: Role = "call",
     ) -> None:
+        self.role: Role = role
         self._mode = mode
         self._media = media
         self.sound_out = sound_out
@@ -122,12 +125,18 @@ class Peer:
         connection = self._connection
         self._usernames = frozenset(re.findall(r"^a=ice-ufrag:(\S+)", offer, re.MULTILINE))
         await connection.setRemoteDescription(RTCSessionDescription(sdp=offer, type="offer"))
-        connection.addTrack(self.sound_out)
-        connection.addTrack(self.video_out)
-        if self._mode == "avatar":
-            for transceiver in connection.getTransceivers():
-                if transceiver.kind == "video":  # a camera would be decoded for nothing
-                    transceiver.direction = "sendonly"
+        transceivers = connection.getTransceivers()
+        if self.role != "publisher":
+            offered = {transceiver.kind for transceiver in transceivers}
+            for track in (self.sound_out, self.video_out):
+                if track.kind in offered:
+                    connection.addTrack(track)
+        for transceiver in transceivers:
+            if self.role == "viewer":
+                transceiver.direction = "sendonly"
+            elif transceiver.kind == "video" and self._mode == "avatar":
+                # A camera would be decoded for nothing.
+                transceiver.direction = "inactive" if self.role == "publisher" else "sendonly"
         self._ports = self._network.prepare(connection, lambda: self._on_end("flood"))
         await connection.setLocalDescription(await connection.createAnswer())
         return self._network.announce(tune_answer(connection.localDescription.sdp))
@@ -252,6 +261,8 @@ class Peer:
         match message:
             case PingMessage():
                 self.send(PongMessage(message.t))
+            case InterruptMessage() if self.role == "viewer":
+                self.send(ErrorMessage("unexpected", "expected who speaks to interrupt"))
             case InterruptMessage():
                 self.send(InterruptedMessage(self._media.interrupt(captured=True)))
             case EndMessage():

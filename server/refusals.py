@@ -18,6 +18,7 @@ from server.problems import PROBLEM, problem
 from server.quoting import quoted
 from server.session import Draining, EngineNotReady, SessionUnknown
 from server.signaling import OfferRefused
+from server.streams import StreamRefused
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,10 @@ def refusal_of(error: LipwireError) -> Refusal | None:
     match error:
         case BadRequest() | OfferRefused() | UploadRefused():
             return Refusal(error.status, error.code, message)
+        case StreamRefused():
+            retry_s = error.retry_after_s
+            headers = {} if retry_s is None else {"Retry-After": str(retry_s)}
+            return Refusal(error.status, error.code, message, headers)
         case ServerFull():
             return Refusal(503, "server_full", message, {"Retry-After": str(error.retry_after_s)})
         case ClientLimited():

@@ -194,6 +194,11 @@ class SessionMedia:
         self.video_out.stop()
         self.sound_out, self.video_out = sound_out, video_out
 
+    def send_nowhere(self) -> None:
+        """Sends to nobody from now on, until `send_to`."""
+        self.sound_out.stop()
+        self.video_out.stop()
+
     def restart_clocks(self) -> None:
         """Another connection's packets are to come, with timestamps from other origins."""
         if self._timeline is not None:

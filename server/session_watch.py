@@ -31,6 +31,7 @@ async def reason_to_end(
     except TimeoutError:
         return "never_connected"
     silence, looks, late_hops = Silence(time.monotonic()), 0, 0
+    session.silence = silence
     while True:
         await asyncio.sleep(min(LOOK_INTERVAL_S, silence.left_s(settings.idle_timeout_s)))
         now, peer = time.monotonic(), session.peer
@@ -39,16 +40,16 @@ async def reason_to_end(
         silence.look(await peer.packets_received(), now)
         if looks % LOOKS_A_FIGURE == 0:
             stats = media.stats(stalled=silence.longest_s > settings.stalled_after_s)
-            peer.send(stats)
+            session.send(stats)
             if isinstance(peer, Peer):
                 peer.measure()
             note_late(stats.late_hops - late_hops)
             late_hops = stats.late_hops
         if media.failure is not None:
-            peer.send(ErrorMessage(*media.failure, fatal=True))
+            session.send(ErrorMessage(*media.failure, fatal=True))
             return "engine_refused"
         if silence.left_s(settings.idle_timeout_s) <= 0:
             return "idle"
         if now - session.began > settings.max_session_s:
-            peer.send(ErrorMessage("session_limit", "the call's time is up", fatal=True))
+            session.send(ErrorMessage("session_limit", "the call's time is up", fatal=True))
             return "time_limit"

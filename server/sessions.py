@@ -30,7 +30,7 @@ from server.session import Draining, EngineNotReady, Session, SessionUnknown
 from server.session_media import SessionMedia
 from server.session_terms import media_limits, ready_message
 from server.session_watch import reason_to_end
-from server.signaling import OfferRefused, check_offer
+from server.signaling import OfferRefused, Role, check_offer
 from server.socket_peer import SocketPeer
 from server.source_pictures import ClipPictures, Clips
 from server.tracks import SoundOut, VideoOut
@@ -81,13 +81,23 @@ class Sessions:
     def count(self) -> int:
         return len(self._sessions)
 
+    @property
+    def viewers(self) -> int:
+        return sum(session.viewer is not None for session in self._sessions.values())
+
     async def begin(
-        self, offer: str, mode: Mode, avatar: str | None, client: str | None = None
+        self,
+        offer: str,
+        mode: Mode,
+        avatar: str | None,
+        client: str | None = None,
+        role: Role = "call",
     ) -> tuple[str, str]:
         """The id of a new call and the answer to its offer.
 
         Args:
             client: who calls, for its limits; None is not limited.
+            role: of its connection: "call", or "publisher", whose media somebody else watches.
 
         Raises:
             OfferRefused: the offer cannot be answered.
@@ -98,8 +108,8 @@ class Sessions:
             Draining: the server is about to end.
         """
         self._refuse_when_draining()
-        checked = check_offer(offer, mode)
-        session, ready = await self._enter(mode, avatar, client, "webrtc")
+        checked = check_offer(offer, mode, role)
+        session, ready = await self._enter(mode, avatar, client, "webrtc", role)
         try:
             answer = await asyncio.wait_for(
                 self._answer(session, checked, ready), self._settings.offer_timeout_s
@@ -176,39 +186,76 @@ class Sessions:
             or not session.connected.is_set()
         ):
             raise SessionUnknown("the session is not connected yet, there is nothing to resume")
-        checked = check_offer(offer, session.mode)
         peer = self._peer(session, media, media.new_tracks(), ready)
-        try:
-            answer = await asyncio.wait_for(peer.answer(checked), self._settings.offer_timeout_s)
-        except TimeoutError:
-            self._close_soon(peer)
-            raise OfferRefused("offer_timeout", "the offer took too long to answer", 408) from None
-        except Exception as error:
-            self._close_soon(peer)
-            raise _unanswerable(session, error) from error
-        except asyncio.CancelledError:
-            self._close_soon(peer)
-            raise
+        answer = await self.answer(session, peer, offer)
         if session.peer is not old:  # ended, or resumed by another request meanwhile
-            self._close_soon(peer)
+            self.close_soon(peer)
             raise SessionUnknown("the session has ended, or was resumed over another connection")
         session.peer = peer
-        media.send_to(peer.sound_out, peer.video_out)
-        self._close_soon(old)
+        if session.role == "call":
+            media.send_to(peer.sound_out, peer.video_out)
+        self.close_soon(old)
         self._metrics.resumed.inc()
         session.log.info("resumed over another connection")
         return answer
+
+    async def answer(self, session: Session, peer: Peer, offer: str) -> str:
+        """The answer to the offer of one more connection, which is closed where there is none.
+
+        Raises:
+            OfferRefused: the offer cannot be answered.
+        """
+        try:
+            checked = check_offer(offer, session.mode, peer.role)
+            return await asyncio.wait_for(peer.answer(checked), self._settings.offer_timeout_s)
+        except TimeoutError:
+            self.close_soon(peer)
+            raise OfferRefused("offer_timeout", "the offer took too long to answer", 408) from None
+        except Exception as error:
+            self.close_soon(peer)
+            raise _unanswerable(session, error) from error
+        except asyncio.CancelledError:
+            self.close_soon(peer)
+            raise
+
+    def find(self, id: str) -> Session:
+        """The call of that id.
+
+        Raises:
+            SessionUnknown: there is none.
+        """
+        session = self._sessions.get(id)
+        if session is None:
+            raise SessionUnknown("there is no such session, or it has ended")
+        return session
 
     def peer_of(self, id: str) -> Peer:
         """The present WebRTC connection of a call.
 
         Raises:
-            SessionUnknown: there is none of that id, or it has no such connection.
+            SessionUnknown: there is no call of that id, or it has no such connection.
         """
-        session = self._sessions.get(id)
-        if session is None or not isinstance(session.peer, Peer):
+        peer = self.find(id).peer
+        if not isinstance(peer, Peer):
             raise SessionUnknown("there is no such session, or it has ended")
-        return session.peer
+        return peer
+
+    def viewing_peer(self, session: Session, on_end: Callable[[str], None]) -> Peer:
+        """A connection that shows a session to somebody else, once `send_to` gives it the media.
+
+        Args:
+            on_end: called with the reason when the viewer is gone.
+
+        Raises:
+            SessionUnknown: the session has ended, or the engine is being started again.
+        """
+        media, ready = session.media, self._host.ready
+        if media is None or ready is None:
+            raise SessionUnknown("there is no such session, or it has ended")
+        peer = self._new_peer(session, media, media.new_tracks(), "viewer", lambda: None, on_end)
+        message = replace(ready_message(self._settings, ready, session), resume_token=None)
+        peer.greet(lambda: replace(message, epoch_ntp_us=media.epoch_ntp_us))
+        return peer
 
     async def end(self, id: str) -> None:
         """Ends a call.
@@ -216,18 +263,14 @@ class Sessions:
         Raises:
             SessionUnknown: there is none of that id.
         """
-        session = self._sessions.get(id)
-        if session is None:
-            raise SessionUnknown("there is no such session, or it has ended")
-        await self._end(session, "deleted")
+        await self._end(self.find(id), "deleted")
 
     async def drain(self, timeout_s: float) -> None:
         """Takes no new calls, tells the others, and returns when they have ended or time is up."""
         self.draining = True
         logger.info("draining: %d calls have %.0f s to end", self.count, timeout_s)
         for session in self._sessions.values():
-            if session.peer is not None:
-                session.peer.send(DrainingMessage(timeout_s))
+            session.send(DrainingMessage(timeout_s))
         try:
             async with asyncio.timeout(timeout_s):
                 while self._sessions:
@@ -246,7 +289,12 @@ class Sessions:
             raise Draining("this server is about to end and takes no new calls")
 
     async def _enter(
-        self, mode: Mode, avatar: str | None, client: str | None, transport: Transport
+        self,
+        mode: Mode,
+        avatar: str | None,
+        client: str | None,
+        transport: Transport,
+        role: Role = "call",
     ) -> tuple[Session, EngineReady]:
         """A new session with its place."""
         largest = (self._settings.max_width, self._settings.max_height)
@@ -256,7 +304,7 @@ class Sessions:
         ready = self._host.ready
         if self._host.state != "ready" or ready is None:
             raise EngineNotReady("the engine is being started again, try in a few seconds")
-        session = Session(mode, avatar, largest, self._suffix, transport)
+        session = Session(mode, avatar, largest, self._suffix, transport, role)
         await self._places.enter(session.id, client)
         self._sessions[session.id] = session
         self._metrics.sessions.set(self.count)
@@ -269,6 +317,8 @@ class Sessions:
 
     async def _answer(self, session: Session, offer: str, ready: EngineReady) -> str:
         media = session.media = self._media(session, ready)
+        if session.role == "publisher":
+            media.send_nowhere()
         tracks = (media.sound_out, media.video_out)
         peer = session.peer = self._peer(session, media, tracks, ready)
         return await peer.answer(offer)
@@ -303,19 +353,34 @@ class Sessions:
             if session.peer is peer:
                 self._end_soon(session, reason)
 
-        peer = Peer(
+        def on_connected() -> None:
+            self._connected(session)
+
+        peer = self._new_peer(session, media, tracks, session.role, on_connected, on_end)
+        message = ready_message(self._settings, ready, session)
+        peer.greet(lambda: replace(message, epoch_ntp_us=media.epoch_ntp_us))
+        return peer
+
+    def _new_peer(
+        self,
+        session: Session,
+        media: SessionMedia,
+        tracks: tuple[SoundOut, VideoOut],
+        role: Role,
+        on_connected: Callable[[], None],
+        on_end: Callable[[str], None],
+    ) -> Peer:
+        return Peer(
             session.mode,
             media,
             *tracks,
             session.log,
-            on_connected=lambda: self._connected(session),
+            on_connected=on_connected,
             on_end=on_end,
             meter=ConnectionMeter(self._metrics.rtp, self._metrics.dropped),
             network=self._network,
+            role=role,
         )
-        message = ready_message(self._settings, ready, session)
-        peer.greet(lambda: replace(message, epoch_ntp_us=media.epoch_ntp_us))
-        return peer
 
     def _connected(self, session: Session) -> None:
         if session.media is None:
@@ -341,7 +406,8 @@ class Sessions:
     def _end_soon(self, session: Session, reason: str) -> None:
         self._finish_soon(self._end(session, reason))
 
-    def _close_soon(self, peer: Peer) -> None:
+    def close_soon(self, peer: Peer) -> None:
+        """Closes a connection without waiting for it."""
         self._finish_soon(peer.close())
 
     def _finish_soon(self, work: Coroutine[Any, Any, None]) -> None:
@@ -358,19 +424,20 @@ class Sessions:
         self._metrics.lasted.observe(ended - session.began)
         session.log.info("ended reason=%s after %.1f s", reason, ended - session.began)
         try:
-            if session.watcher is not None:
-                session.watcher.cancel()
-                await asyncio.gather(session.watcher, return_exceptions=True)
+            viewer = session.viewer
+            for watcher in (session.watcher, viewer.watcher if viewer is not None else None):
+                if watcher is not None:
+                    watcher.cancel()
+                    await asyncio.gather(watcher, return_exceptions=True)
             if session.media is not None:
                 session.media.close()
             # What a place stands for is free now; the connection may take seconds to close.
             self._places.leave(session.id)
-            if session.peer is not None:
-                await session.peer.close()
+            await asyncio.gather(*(peer.close() for peer in session.peers))
         except Exception:
             session.log.exception("the session did not end cleanly")
         finally:
-            session.media = session.peer = None
+            session.media = session.peer = session.viewer = None
             self._places.leave(session.id)
             self._metrics.sessions.set(self.count)
             # A connection of aiortc's is full of cycles, and codecs with their threads hang on

@@ -7,6 +7,7 @@ raise whatever comes to hand. What is left to its parser is caught around it.
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from engine.errors import LipwireError
 from server.engine_messages import Mode
@@ -16,6 +17,8 @@ MAX_OFFER_BYTES = 65_536
 MAX_MEDIA_LINES = 4
 MAX_CANDIDATES = 20  # a media line; Chromium sends fewer, and each costs a check
 START_BITRATE_KBPS = 1200
+# What a connection does for its session: both directions, the client's alone, the server's alone.
+Role = Literal["call", "publisher", "viewer"]
 SECURED_BY = ("a=fingerprint:", "a=ice-ufrag:", "a=ice-pwd:")  # without one nothing can connect
 
 
@@ -33,7 +36,7 @@ class OfferRefused(LipwireError):
         self.status = status
 
 
-def check_offer(sdp: str, mode: Mode) -> str:
+def check_offer(sdp: str, mode: Mode, role: Role = "call") -> str:
     """The offer, fit for aiortc: line ends repaired, unusable candidates removed.
 
     Raises:
@@ -52,15 +55,11 @@ def check_offer(sdp: str, mode: Mode) -> str:
     unknown = sorted(set(media) - {"audio", "video", "application"})
     if unknown:
         raise OfferRefused("media_kind", f"expected audio, video and data, got {quoted(unknown)}")
-    for kind in ("audio", "video"):
-        if media.count(kind) != 1:
-            raise OfferRefused(
-                "media_lines", f"expected one {kind} line in the offer, got {media.count(kind)}"
-            )
+    _check_kinds(media, mode, role)
     for attribute in SECURED_BY:
         if not any(line.startswith(attribute) for line in lines):
             raise OfferRefused("bad_sdp", f"expected a line {attribute}... in the offer", 400)
-    _check_directions(lines, mode)
+    _check_directions(lines, mode, role)
     kept = [line for line in lines if not is_unusable(line)]
     if len(kept) < len(lines):
         # The client may be reached at what was left out: its checks tell from where they come.
@@ -96,14 +95,38 @@ def tune_answer(sdp: str) -> str:
     return "\r\n".join(tuned)
 
 
-def _check_directions(lines: list[str], mode: Mode) -> None:
+def _check_kinds(media: list[str], mode: Mode, role: Role) -> None:
+    """
+    Args:
+        media: kinds of the offer's media lines.
+    """
+    needed = {"audio", "video"}
+    if role == "publisher" and mode == "avatar":
+        needed = {"audio"}
+    elif role == "viewer":
+        needed = {"video"}  # a player may be without a loudspeaker
+    for kind in ("audio", "video"):
+        count = media.count(kind)
+        if count > 1 or (kind in needed and not count):
+            raise OfferRefused("media_lines", f"expected one {kind} line in the offer, got {count}")
+
+
+def _check_directions(lines: list[str], mode: Mode, role: Role) -> None:
     kind = ""
     for line in lines:
         if line.startswith("m="):
             kind = line.split(" ")[0][2:]
-        if kind == "video" and line in ("a=sendonly", "a=inactive"):
-            raise OfferRefused("direction", f"expected to send you video, the offer says {line}")
-        if mode == "live" and kind == "video" and line == "a=recvonly":
+        taken = kind == "audio" or (kind == "video" and mode == "live")
+        if kind not in ("audio", "video"):
+            continue
+        if role == "publisher" and taken and line in ("a=recvonly", "a=inactive"):
+            raise OfferRefused("direction", f"expected your {kind}, the offer says {line}")
+        if (role == "viewer" or (role == "call" and kind == "video")) and line in (
+            "a=sendonly",
+            "a=inactive",
+        ):
+            raise OfferRefused("direction", f"expected to send you {kind}, the offer says {line}")
+        if role == "call" and mode == "live" and kind == "video" and line == "a=recvonly":
             raise OfferRefused("direction", "live mode needs your camera, the offer says recvonly")
 
 

@@ -56,7 +56,12 @@ class PlayoutTrack(MediaStreamTrack, Generic[FrameT]):
         return self._queue.qsize()
 
     def release(self, frame: FrameT) -> None:
-        """Hands a frame to the sender; the oldest waiting one goes if there are too many."""
+        """Hands a frame to the sender; the oldest waiting one goes if there are too many.
+
+        A track that has ended has no sender: what it is given is gone.
+        """
+        if self.readyState != "live":
+            return
         if self._queue.qsize() >= self._bound:
             self._queue.get_nowait()
             self.dropped += 1

@@ -52,6 +52,8 @@ def test_a_token_allows_its_scopes_and_no_others(tokens: Tokens) -> None:
     grant = tokens.verify(tokens.issue(["call", "metrics"], 60, "alice"))
     assert grant.subject == "alice"
     assert grant.allows("call") and grant.allows("metrics") and not grant.allows("avatars:write")
+    assert grant.allows("watch")
+    assert not tokens.verify(tokens.issue(["watch"], 60)).allows("call")
     with pytest.raises(AuthError, match="avatars:write") as caught:
         grant.require("avatars:write")
     assert caught.value.status == 403

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
-from server.gateway_messages import GatewayState
-from server.gateway_router import gateway_of, is_for_home, least_loaded, session_suffix
+from server.gateway_messages import GatewayState, ServerState
+from server.gateway_router import (
+    GatewayRouter,
+    gateway_of,
+    gateway_of_stream,
+    is_for_home,
+    least_loaded,
+    session_suffix,
+)
 
 
 def _gateways(*sessions: int, down: tuple[int, ...] = ()) -> tuple[GatewayState, ...]:
@@ -75,3 +85,43 @@ def test_calls_on_their_way_count_too() -> None:
 def test_a_gateway_that_is_down_gets_no_call() -> None:
     assert least_loaded(_gateways(5, 0, down=(1,)), Counter(), own=0) == 0
     assert least_loaded(_gateways(0, 0, down=(0, 1)), Counter(), own=1) == 1
+
+
+def test_publisher_and_viewer_of_a_stream_come_to_one_gateway_and_streams_to_all() -> None:
+    holders = set()
+    for number in range(50):
+        name = f"stage-{number}"
+        paths = [f"/v1/whip/{name}", f"/v1/whep/{name}", f"/v1/whep/{name}/0a1b"]
+        (holder,) = {gateway_of_stream(path, 3) for path in paths}
+        holders.add(holder)
+    assert holders == {0, 1, 2}
+    assert gateway_of_stream("/v1/sessions/0a1b-1", 3) is None
+
+
+@pytest.mark.parametrize(("up", "status"), [(True, 201), (False, 503)])
+def test_a_stream_waits_for_its_own_gateway_and_comes_to_no_other(up: bool, status: int) -> None:
+    states = _gateways(0, 0, down=() if up else (0, 1))
+    state = ServerState(states, taken=0, limit=4, capacity=None, engine_restarts=0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 201})
+
+    async def answered(name: str, own: int) -> int:
+        sent: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            sent.append(message)
+
+        async def receive() -> Message:
+            return {"type": "http.disconnect"}
+
+        path = f"/v1/whep/{name}"
+        router = GatewayRouter(app, own, Path("none"), lambda: state)
+        await router({"type": "http", "path": path, "method": "POST"}, receive, keep)
+        return int(sent[0]["status"])
+
+    holder = gateway_of_stream("/v1/whep/stage", 2)
+    assert holder is not None
+    assert asyncio.run(answered("stage", holder)) == 201, "its own gateway always answers itself"
+    if not up:
+        assert asyncio.run(answered("stage", 1 - holder)) == status
