@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.fake_plans import FakeGpu
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,3 +34,11 @@ def tiny_onnx_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny-onnx"
     write_random_model(folder, TINY_SPEC, dtype=torch.float16, onnx=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gpu(tiny_onnx_model: Path, tmp_path_factory: pytest.TempPathFactory) -> FakeGpu:
+    """That model's graphs for TensorRT, in f32, batches of 1, 2 and 4: `fresh` gives a device."""
+    from tests.fake_plans import FakeGpu
+
+    return FakeGpu(tiny_onnx_model, tmp_path_factory.mktemp("graphs"))

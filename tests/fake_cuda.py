@@ -118,6 +118,9 @@ class FakeCuda:
         del self._memory[address]
         self._bases.remove(address)
 
+    def free_bytes(self) -> int:
+        return self.capacity - self.used
+
     def allocate_host(self, size: int) -> U8:
         self._forbidden_in_capture("allocate_host")
         array = np.full(size, POISON, np.uint8)

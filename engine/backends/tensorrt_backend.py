@@ -125,6 +125,12 @@ class TensorRtBackend:
         self._stream = cuda.create_stream()
         self._length(spec.hop_frames)
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether every batch that has run so far is replayed as a CUDA graph."""
+        programs = [p for length in self._lengths.values() for p in length.programs.values()]
+        return bool(programs) and all(program.is_captured for program in programs)
+
     def encode(self, crops: U8, *, masked: bool) -> F32:
         """Codec latents [n, C, s, s] of face crops [n, R, R, 3]."""
         check_crops(self.spec, crops)
@@ -293,6 +299,17 @@ class TensorRtBackend:
         return state
 
 
+def plan_precision(asked: str | None) -> PlanPrecision:
+    """The precision that plans are served in.
+
+    Raises:
+        BackendError: there are no plans in the one that is asked for.
+    """
+    if asked not in (None, *get_args(PlanPrecision)):
+        raise BackendError(f"TensorRT plans are in f16 or f32, asked for {asked}")
+    return cast(PlanPrecision, asked or "f16")
+
+
 def open_model(
     model_dir: Path,
     api_name: ApiName,
@@ -312,9 +329,7 @@ def open_model(
         BackendError: no GPU, a plan that cannot be built or loaded or that computes something else
             than onnxruntime does, a way of running that is not in the plans, or another precision.
     """
-    if precision not in (None, *get_args(PlanPrecision)):
-        raise BackendError(f"TensorRT plans are in f16 or f32, asked for {precision}")
-    chosen = cast(PlanPrecision, precision or "f16")
+    chosen = plan_precision(precision)
     spec = spec or ModelSpec.read(model_dir)
     cuda = CudaDriver()
     opened = TensorRtPlans(plans, cuda, load_api(api_name))

@@ -56,6 +56,10 @@ class CudaDriver:
     def free(self, address: int) -> None:
         self._call("cudaFree", address)
 
+    def free_bytes(self) -> int:
+        free, _total = self._call("cudaMemGetInfo")
+        return int(free)
+
     def allocate_host(self, size: int) -> U8:
         address = int(
             self._call(
@@ -161,7 +165,7 @@ def described_device(api: Any) -> CudaDevice:
 
 
 def _called(api: Any, name: str, *arguments: Any, wanted: str = "") -> Any:
-    """The call's result; None where it has none."""
+    """The call's result; None where it has none, a list where it has several."""
     status, *result = getattr(api, name)(*arguments)
     if status != api.cudaError_t.cudaSuccess:
         _, words = api.cudaGetErrorString(status)
@@ -169,4 +173,6 @@ def _called(api: Any, name: str, *arguments: Any, wanted: str = "") -> Any:
         if status == api.cudaError_t.cudaErrorMemoryAllocation:
             raise OutOfDeviceMemory(f"expected {wanted or 'memory'}, got {said}")
         raise DeviceError(said)
+    if len(result) > 1:
+        return result
     return result[0] if result else None

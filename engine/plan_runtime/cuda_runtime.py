@@ -47,6 +47,9 @@ class CudaRuntime(Protocol):
     def free(self, address: int) -> None:
         """Gives back what `allocate` gave; waits until the device is done with it."""
 
+    def free_bytes(self) -> int:
+        """Device memory that nobody has, other processes included."""
+
     def allocate_host(self, size: int) -> U8:
         """uint8 [size] of pinned host memory."""
 

@@ -24,8 +24,8 @@ Faces = tuple[F32, F32, F32]
 
 
 @pytest.fixture
-def gpu(graphs: FakeGpu) -> FakeGpu:
-    return graphs.fresh()
+def gpu(tiny_gpu: FakeGpu) -> FakeGpu:
+    return tiny_gpu.fresh()
 
 
 @pytest.fixture

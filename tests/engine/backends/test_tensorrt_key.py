@@ -37,7 +37,7 @@ class Start:
 
     def __init__(
         self,
-        graphs: FakeGpu,
+        tiny_gpu: FakeGpu,
         folder: Path,
         sources: Path,
         patch: pytest.MonkeyPatch,
@@ -46,11 +46,11 @@ class Start:
         self._patch = patch
         self.sources = sources
         self.cache = PlanCache(folder / "plans")
-        self.machine = Machine(graphs, self.cache)
+        self.machine = Machine(tiny_gpu, self.cache)
         model = folder / "model"
         if not model.exists():
-            shutil.copytree(graphs.served.model_dir, model)
-        self.served = dataclasses.replace(graphs.served, api_name=api_name, model_dir=model)
+            shutil.copytree(tiny_gpu.served.model_dir, model)
+        self.served = dataclasses.replace(tiny_gpu.served, api_name=api_name, model_dir=model)
 
     def serve(self, **changed: Any) -> None:
         self.served = dataclasses.replace(self.served, **changed)
@@ -112,14 +112,14 @@ def flip_last_byte(path: Path) -> None:
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_change_builds_another_plan_and_the_old_one_is_still_there(
-    graphs: FakeGpu, tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    tiny_gpu: FakeGpu, tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(tensorrt_plans, "PLANS", (PLAN,))
-    start = Start(graphs, tmp_path, sources, monkeypatch)
+    start = Start(tiny_gpu, tmp_path, sources, monkeypatch)
     assert start.open() == [PLAN]
-    assert Start(graphs, tmp_path, sources, monkeypatch).open() == []
+    assert Start(tiny_gpu, tmp_path, sources, monkeypatch).open() == []
     with monkeypatch.context() as patch:
-        changed = Start(graphs, tmp_path, sources, patch)
+        changed = Start(tiny_gpu, tmp_path, sources, patch)
         CHANGES[what](changed)
         assert changed.open() == [PLAN]
     assert len(start.cache.plans()) == 2
@@ -136,33 +136,33 @@ def test_a_change_builds_another_plan_and_the_old_one_is_still_there(
     ids=["another GPU", "newer driver", "another name", "another folder"],
 )
 def test_plans_of_tensorrt_rtx_serve_all_gpus_and_models_may_move(
-    graphs: FakeGpu,
+    tiny_gpu: FakeGpu,
     tmp_path: Path,
     sources: Path,
     monkeypatch: pytest.MonkeyPatch,
     change: Callable[[Start], object],
 ) -> None:
     monkeypatch.setattr(tensorrt_plans, "PLANS", (PLAN,))
-    assert Start(graphs, tmp_path, sources, monkeypatch, "tensorrt_rtx").open() == [PLAN]
-    again = Start(graphs, tmp_path, sources, monkeypatch, "tensorrt_rtx")
+    assert Start(tiny_gpu, tmp_path, sources, monkeypatch, "tensorrt_rtx").open() == [PLAN]
+    again = Start(tiny_gpu, tmp_path, sources, monkeypatch, "tensorrt_rtx")
     change(again)
     assert again.open() == []
 
 
 def test_another_decoder_beside_the_codec_builds_that_plan_alone(
-    graphs: FakeGpu, tmp_path: Path
+    tiny_gpu: FakeGpu, tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
-    shutil.copytree(graphs.served.model_dir, model)
+    shutil.copytree(tiny_gpu.served.model_dir, model)
     tiny = model / "tiny_decoder.safetensors"
     shutil.copy(model / "codec.safetensors", tiny)
-    codec = dataclasses.replace(graphs.spec.codec, kind="kl", decoder="taesd", downscale=8)
+    codec = dataclasses.replace(tiny_gpu.spec.codec, kind="kl", decoder="taesd", downscale=8)
     served: ServedPlans = dataclasses.replace(
-        graphs.served, model_dir=model, spec=dataclasses.replace(graphs.spec, codec=codec)
+        tiny_gpu.served, model_dir=model, spec=dataclasses.replace(tiny_gpu.spec, codec=codec)
     )
     names = ("codec_encoder", "codec_decoder")
-    before = {name: Machine(graphs, None).plans.key(served, name).digest() for name in names}
+    before = {name: Machine(tiny_gpu, None).plans.key(served, name).digest() for name in names}
     flip_last_byte(tiny)
-    after = {name: Machine(graphs, None).plans.key(served, name).digest() for name in names}
+    after = {name: Machine(tiny_gpu, None).plans.key(served, name).digest() for name in names}
     assert before["codec_encoder"] == after["codec_encoder"]
     assert before["codec_decoder"] != after["codec_decoder"]

@@ -21,17 +21,17 @@ from tests.fake_plans import FakeGpu, Machine
 
 
 def test_plans_are_built_once_and_loaded_by_the_next_process(
-    graphs: FakeGpu, tmp_path: Path
+    tiny_gpu: FakeGpu, tmp_path: Path
 ) -> None:
-    first = Machine(graphs, PlanCache(tmp_path))
-    assert set(first.plans.open(graphs.served)) == set(PLANS) == set(first.built)
-    second = Machine(graphs, PlanCache(tmp_path))
-    plans = second.plans.open(graphs.served)
+    first = Machine(tiny_gpu, PlanCache(tmp_path))
+    assert set(first.plans.open(tiny_gpu.served)) == set(PLANS) == set(first.built)
+    second = Machine(tiny_gpu, PlanCache(tmp_path))
+    plans = second.plans.open(tiny_gpu.served)
     assert second.built == []
     assert plans["unet"].rows == (1, 2, 4)
     assert second.gpu.cuda.held["device"] == 0  # the checks took memory and gave it back
     backend = TensorRtBackend(
-        graphs.spec,
+        tiny_gpu.spec,
         second.gpu.cuda,
         lambda hop: plans,
         name="tensorrt",
@@ -42,43 +42,43 @@ def test_plans_are_built_once_and_loaded_by_the_next_process(
 
 
 def test_a_plan_that_gives_something_else_on_this_device_is_not_used(
-    graphs: FakeGpu, tmp_path: Path
+    tiny_gpu: FakeGpu, tmp_path: Path
 ) -> None:
     for cache in (None, PlanCache(tmp_path)):
-        machine = Machine(graphs, cache)
+        machine = Machine(tiny_gpu, cache)
         machine.gpu.api.wrong = {"codec_decoder"}
         with pytest.raises(BackendError, match=r"plan of codec_decoder on FakeGPU.* golden values"):
-            machine.plans.open(graphs.served)
-    Machine(graphs, PlanCache(tmp_path)).plans.open(graphs.served)
-    ill = Machine(graphs, PlanCache(tmp_path))
+            machine.plans.open(tiny_gpu.served)
+    Machine(tiny_gpu, PlanCache(tmp_path)).plans.open(tiny_gpu.served)
+    ill = Machine(tiny_gpu, PlanCache(tmp_path))
     ill.gpu.api.wrong = {"hop_finish"}  # plans that were good yesterday
     with pytest.raises(BackendError, match="plan of hop_finish"):
-        ill.plans.open(graphs.served)
+        ill.plans.open(tiny_gpu.served)
 
 
-def test_a_plan_that_no_longer_loads_is_built_anew(graphs: FakeGpu, tmp_path: Path) -> None:
-    Machine(graphs, PlanCache(tmp_path)).plans.open(graphs.served)
-    machine = Machine(graphs, PlanCache(tmp_path))
+def test_a_plan_that_no_longer_loads_is_built_anew(tiny_gpu: FakeGpu, tmp_path: Path) -> None:
+    Machine(tiny_gpu, PlanCache(tmp_path)).plans.open(tiny_gpu.served)
+    machine = Machine(tiny_gpu, PlanCache(tmp_path))
     machine.gpu.api.refuse_data = b"codec_encoder"
     with pytest.raises(BackendError, match="plan of codec_encoder does not load: CUDA driver"):
-        machine.plans.open(graphs.served)
+        machine.plans.open(tiny_gpu.served)
     assert machine.built == ["codec_encoder"]
 
 
 def test_without_the_exporter_a_missing_plan_says_what_to_install(
-    graphs: FakeGpu, monkeypatch: pytest.MonkeyPatch
+    tiny_gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(name: str) -> None:
         raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    gpu = graphs.fresh()
+    gpu = tiny_gpu.fresh()
     with pytest.raises(BackendError, match=r'needs onnx: pip install -e "\.\[export\]"'):
-        TensorRtPlans(None, gpu.cuda, gpu.api).open(graphs.served)
+        TensorRtPlans(None, gpu.cuda, gpu.api).open(tiny_gpu.served)
 
 
-def test_a_run_for_checks_gives_the_graphs_own_outputs(graphs: FakeGpu) -> None:
-    gpu = graphs.fresh()
+def test_a_run_for_checks_gives_the_graphs_own_outputs(tiny_gpu: FakeGpu) -> None:
+    gpu = tiny_gpu.fresh()
     stream = gpu.cuda.create_stream()
     graph = gpu.graphs["hop_step"]
     plan = ServingPlan(graph, memoryview(gpu.api.plan_of(graph)))
@@ -95,9 +95,9 @@ def test_a_run_for_checks_gives_the_graphs_own_outputs(graphs: FakeGpu) -> None:
     importlib.util.find_spec("tensorrt_rtx") is None, reason="wheels for Linux on x86_64 only"
 )
 @pytest.mark.parametrize("name", [name for name in PLANS if name != "unet"])
-def test_tensorrt_rtx_builds_what_the_backend_binds(graphs: FakeGpu, name: str) -> None:
+def test_tensorrt_rtx_builds_what_the_backend_binds(tiny_gpu: FakeGpu, name: str) -> None:
     served = dataclasses.replace(
-        graphs.served, api_name="tensorrt_rtx", precision="f16", buckets=(1, 2)
+        tiny_gpu.served, api_name="tensorrt_rtx", precision="f16", buckets=(1, 2)
     )
     plan = build_serving_plan(served, name)
     assert len(plan.data) > 10_000
