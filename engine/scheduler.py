@@ -75,6 +75,12 @@ class Scheduler:
         """Forgets a stream; one that is not there is no error."""
         self._streams = [other for other in self._streams if other is not stream]
 
+    def longest_wait_samples(self) -> int:
+        """Sound that has arrived since the hop that waits longest became due; 0 where none is."""
+        due = [(stream, stream.due()) for stream in self._streams]
+        waits = [stream.overdue_samples(plan) for stream, plan in due if plan is not None]
+        return max(waits, default=0)
+
     def run_due(self, ahead_samples: int = 0) -> list[StreamOutput]:
         """Makes one batch of due hops and gives back all frames that are finished.
 

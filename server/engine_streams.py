@@ -38,7 +38,8 @@ from server.warm_up import warm_hops
 
 logger = logging.getLogger(__name__)
 
-PAUSE_WITHIN_S = 1.0
+PAUSE_WITHIN_S = 1.0  # until hops become longer amid speech, where nobody waits
+WAIT_SAMPLES = FRAME_SAMPLES  # a hop that waits longer than this has no time for others' pauses
 PREPARED_AVATARS = 8  # kept in memory, about 80 MB each at 512 px and 8 s
 
 
@@ -234,11 +235,15 @@ class StreamsCore:
         return results
 
     def _fit_hop(self, session: _Session) -> None:
-        """Gives a stream hops of the length of now, longer ones rather in a pause of its mouth."""
+        """Gives a stream hops of the length of now, longer ones rather in a pause of its mouth.
+
+        Not where a hop waits: short hops of calls that were there first come before the long one of
+        a newcomer, and together they may take more than the whole loop.
+        """
         stream, frames = session.stream, self._hop_length.frames
         if frames <= stream.hop_frames:
             session.lengthen_by = None
-        elif stream.state.fade.factor > 0:
+        elif stream.state.fade.factor > 0 and not self._somebody_waits():
             now = time.monotonic()
             if session.lengthen_by is None:
                 session.lengthen_by = now + PAUSE_WITHIN_S
@@ -247,6 +252,9 @@ class StreamsCore:
         if frames != stream.hop_frames:
             logger.info("engine: hops of %d frames, %d calls", frames, len(self._sessions))
             stream.change_hop(frames)
+
+    def _somebody_waits(self) -> bool:
+        return self._scheduler.longest_wait_samples() > WAIT_SAMPLES
 
     def _avatar(self, name: str) -> PreparedAvatar:
         key, folder = self._avatar_key(name)

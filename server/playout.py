@@ -168,11 +168,12 @@ class DelayControl:
         """Hears that hops are of another length from the next one on.
 
         The first picture of a longer hop will come later by what it is longer, so the offset rises
-        before it does; after shorter ones it falls as it always does.
+        before it does; after shorter ones it falls as it always does. What was observed counts on,
+        moved by as much: of the first few hops alone, any two that waited would be the percentile.
         """
         longer = (frames - self._hop_frames) * FRAME_TICKS
         self._hop_frames = frames
-        self._hops = deque(maxlen=WINDOW_FRAMES // frames)
+        self._hops = deque((ready + longer for ready in self._hops), WINDOW_FRAMES // frames)
         if longer > 0:
             base = self.sound_base
             raised = self._offset + longer

@@ -187,6 +187,27 @@ def test_one_call_gets_the_shortest_hops_and_each_further_one_longer_ones(
         core.close(name)
 
 
+def test_calls_lengthen_their_hops_in_a_pause_but_at_once_where_a_newcomer_waits(
+    settings: EngineSettings,
+) -> None:
+    core = StreamsCore(dataclasses.replace(settings, hop_frames=None))
+    core.describe()
+    core._hop_length = HopLength({1: 20.0, 2: 30.0, 4: 40.0})
+    _open(core, "a", "avatar", "ada")
+    core.push_audio("a", _speech(4), 0)
+    (first,) = core.step()
+    _open(core, "b", "avatar", "ada")
+    core.push_audio("a", _speech(1), 0)
+    (alone,) = core.step()
+    assert (first.next_hop_frames, alone.next_hop_frames) == (1, 1), "its mouth speaks, none waits"
+    core.push_audio("b", _speech(8), 0)
+    core.push_audio("a", _speech(1), 0)
+    (pressed,) = core.step()
+    assert (pressed.session, pressed.next_hop_frames) == ("a", 4)
+    for name in ("a", "b"):
+        core.close(name)
+
+
 def test_hops_of_a_set_length_stay(core: StreamsCore) -> None:
     ready = core.describe()
     assert (ready.hop_frames, ready.shorter_hops_ms) == (4, {})

@@ -247,10 +247,20 @@ def test_shorter_hops_lower_the_delay_as_slowly_as_ever() -> None:
         delay.observe_hop(250 * MS)
     delay.change_hop(1)
     assert delay.offset == 260 * MS
-    for _ in range(2):  # the readiness of long hops is forgotten
-        delay.observe_hop(130 * MS)
+    delay.observe_hop(130 * MS)  # as the long hops promised
     assert delay.advance(TICK_HZ) == 255 * MS
     assert delay.advance(60 * TICK_HZ) == 130 * MS + MARGIN_TICKS
+
+
+def test_two_hops_that_waited_after_a_change_of_length_do_not_move_the_delay() -> None:
+    delay = DelayControl(135 * MS, 800 * MS, hop_frames=1)
+    for _ in range(100):
+        delay.observe_hop(130 * MS)
+    delay.change_hop(4)
+    assert delay.offset == 255 * MS
+    for late_ms in (500, 480, 250, 250):
+        delay.observe_hop(late_ms * MS)
+    assert delay.offset == 255 * MS
 
 
 def test_longer_hops_do_not_raise_the_delay_above_its_ceiling() -> None:
