@@ -82,9 +82,9 @@ def growth(readings: Sequence[dict[str, Any]], calls: Sequence[int], name: str) 
     found: dict[str, float] = {}
     for key in {key for reading in readings[1:] for key in reading[name]}:
         values = [reading[name].get(key, 0) for reading in readings[1:]]
-        found[key] = float(np.polyfit(calls[1:], values, 1)[0]) * 1000
+        found[key] = round(float(np.polyfit(calls[1:], values, 1)[0]) * 1000, 1)
     most = sorted(found, key=found.__getitem__, reverse=True)[:TOLD]
-    return {key: round(found[key], 1) for key in most if found[key] > 0}
+    return {key: found[key] for key in most if found[key] > 0}
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
