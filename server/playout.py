@@ -3,10 +3,11 @@
 A block with media time `pts` is released at `offset + pts`, and so is the
 picture of the same pts: the receiver sees them as they belong together. The
 offset follows the 95th percentile of how late the engine's hops are ready,
-upwards at once, downwards by at most 5 ms a second. Sound is never stretched
-or skipped; a picture that comes too late is dropped and its place reported,
-so that the caller can show the source frame instead. Too late is reckoned from
-when its sound really left: the offset may have risen since.
+upwards in steps that a receiver's buffer bridges, downwards by at most 5 ms a
+second. Sound is never stretched or skipped; a picture that comes too late is
+dropped and its place reported, so that the caller can show the source frame
+instead. Too late is reckoned from when its sound really left: the offset may
+have risen since.
 
 After an interrupt every place that no newer picture fills is at rest, at its
 moment and for as long as the engine takes to answer.
@@ -33,6 +34,8 @@ LATE_TICKS = 20 * TICKS_PER_MS  # a picture may leave this long after its sound
 # included.
 HALF_WAY_TICKS = FRAME_TICKS // 2
 MARGIN_TICKS = 5 * TICKS_PER_MS  # kept above the percentile
+RISE_TICKS = 60 * TICKS_PER_MS  # at once,
+RISE_EVERY_TICKS = 300 * TICKS_PER_MS  # and again after this
 TICKS_PER_LOWERING = TICK_HZ // (5 * TICKS_PER_MS)  # one tick less in 200: 5 ms a second
 WINDOW_FRAMES = 256  # about 10 s
 WINDOW_BLOCKS = 512  # about 10 s of sound
@@ -101,7 +104,7 @@ Release = SoundRelease | VideoRelease[P] | VideoRest[P] | VideoMissing
 
 
 class DelayControl:
-    """The playout offset: p95 of the observed readiness, fast up, slowly down.
+    """The playout offset: p95 of the observed readiness, up in steps, slowly down.
 
     All values are wall ticks of media time 0, so that a peer whose clock
     drifts against ours simply moves them.
@@ -125,6 +128,7 @@ class DelayControl:
         self._quickest: deque[tuple[int, int]] = deque()
         self._sound: int | None = None  # 95th percentile of the blocks
         self._seen: int | None = None
+        self._raised_at: int | None = None
         self._target: int | None = None
 
     @property
@@ -155,14 +159,27 @@ class DelayControl:
             self._retarget()
 
     def advance(self, now: int) -> int:
-        """The offset at `now`; lowers it where less would do."""
+        """The offset at `now`: one step higher where more is needed, lower where less would do."""
         if self._seen is None or self._target is None or self._target >= self._offset:
             self._seen = now
+            self._rise(now)
         else:
             step = (now - self._seen) // TICKS_PER_LOWERING
             self._seen += step * TICKS_PER_LOWERING
             self._offset = max(self._target, self._offset - step)
         return self._offset
+
+    def _rise(self, now: int) -> None:
+        """Takes a step up to the target, some time after the step before.
+
+        By what the offset rises the sound pauses: a receiver's buffer bridges a step, and what is
+        late meanwhile are pictures.
+        """
+        if self._target is None or self._target <= self._offset:
+            return
+        if self._raised_at is None or now - self._raised_at >= RISE_EVERY_TICKS:
+            self._offset = min(self._target, self._offset + RISE_TICKS)
+            self._raised_at = now
 
     def change_hop(self, frames: int) -> None:
         """Hears that hops are of another length from the next one on.
@@ -201,7 +218,6 @@ class DelayControl:
             # or more would wait than is kept, and what is kept would never be due.
             self._offset = min(self._offset, base + self._ceiling)
         self._target = target
-        self._offset = max(self._offset, target)
 
 
 def _percentile_95(values: deque[int]) -> int | None:
