@@ -8,9 +8,10 @@ its own priority on every core. This process, which measures, is squeezed by nei
 higher priority, for which it needs root. The microphones give steady noise, so that a block without
 it was lost on the way in. Somebody knocks every second for one of the free places.
 
-What is promised (`held` in the JSON, and the exit status): no sound is lost or silent, pictures go
-on, hops that are late are dropped whole and said so, nobody is let in from `CLOSED_AFTER_S` on, and
-`RECOVERED_AFTER_S` after the squeeze lips are synced at 25 pictures a second again.
+What is promised (`held` in the JSON, and the exit status): no sound is lost or silent, or pauses
+for 100 ms; pictures go on, the source's own where hops were late; nobody is let in from
+`CLOSED_AFTER_S` on; and `RECOVERED_AFTER_S` after the squeeze lips are synced at 25 pictures a
+second again.
 """
 
 from __future__ import annotations
