@@ -4,7 +4,8 @@
 
 Writes a model folder of LatentSync 1.5's architecture with synthetic weights in f16, as `lipwire
 fetch` stores them, a tensor at a time; then exports from it in a process of its own, whose peak
-memory is the export's. The U-Net needs 6 GB of disk; nothing is kept.
+memory is the export's. The U-Net needs 6 GB of disk; nothing is kept. For f8 the whole model is
+written and streams, though for a few hops only: a hop of this U-Net takes a CPU minutes.
 """
 
 from __future__ import annotations
@@ -36,15 +37,26 @@ from engine.models.whisper import sinusoids
 from engine.published import LATENTSYNC_1_5
 from engine.spec import ModelSpec
 from export.component_export import export_component
+from export.f8.recipe import Recipe
 from export.networks import empty_network
 from export.request import COMPONENTS, PRECISIONS, ExportRequest
 from export.targets import TARGETS, load_target
 
 SEED = 0
+# The last weights of residual branches. With these as large as all others a random network adds up
+# its rounding until no layer may be in 8 bits, and finding that out takes a pass for each of them.
+BRANCH_ENDS = (".conv2.weight", ".to_out.0.weight", ".ff.net.2.weight", ".proj_out.weight")
+F8_BRANCH_GAIN = 0.05
 
 
-def write_synthetic_model(folder: Path, spec: ModelSpec, component: str) -> None:
-    """The part of a model folder that a component needs, weights in f16, none of it in memory."""
+def write_synthetic_model(
+    folder: Path, spec: ModelSpec, component: str, branch_gain: float = 1.0
+) -> None:
+    """The part of a model folder that a component needs, weights in f16, none of it in memory.
+
+    Args:
+        branch_gain: of what residual branches add.
+    """
     with torch.device("meta"):
         module: nn.Module
         match component:
@@ -56,11 +68,13 @@ def write_synthetic_model(folder: Path, spec: ModelSpec, component: str) -> None
                 name, module = "codec", build_codec(spec)
     shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     layout = {key: (shape, torch.float16) for key, shape in shapes.items()}
-    write_safetensors(folder / f"{name}.safetensors", layout, _synthetic(shapes))
+    write_safetensors(folder / f"{name}.safetensors", layout, _synthetic(shapes, branch_gain))
     (folder / "model.json").write_text(replace(spec, digests={}).to_json(), encoding="utf-8")
 
 
-def _synthetic(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Tensor]]:
+def _synthetic(
+    shapes: dict[str, tuple[int, ...]], branch_gain: float
+) -> Iterator[tuple[str, Tensor]]:
     """Matrices keep the scale of their inputs, so that no output explodes or vanishes."""
     generator = torch.Generator().manual_seed(SEED)
     for key, shape in shapes.items():
@@ -71,6 +85,7 @@ def _synthetic(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Tensor
         elif len(shape) > 1:
             value = torch.randn(shape, generator=generator)
             value /= value[0].numel() ** 0.5
+            value *= branch_gain if key.endswith(BRANCH_ENDS) else 1.0
         else:
             value = 0.1 * torch.randn(shape, generator=generator) + float(key.endswith("weight"))
         yield key, value.half()
@@ -93,7 +108,8 @@ def export_and_measure(options: argparse.Namespace, work: Path) -> dict[str, Any
         starts.setdefault(step, (time.perf_counter(), time.process_time()))
         peaks[step] = memory_mb()["peak_rss_mb"]  # up to here, so that of the steps before
 
-    record = export_component(load_target(options.target), request, work / "out", note)
+    recipe = Recipe(sessions=options.sessions, hops=options.hops)
+    record = export_component(load_target(options.target), request, work / "out", note, recipe)
     note("end", 0, 0)
     steps = list(starts)
     assert record.worst is not None
@@ -118,7 +134,18 @@ def export_and_measure(options: argparse.Namespace, work: Path) -> dict[str, Any
         "tolerance": record.tolerance,
         "worst": asdict(record.worst),
         "largest_activation": record.largest_activation,
+        "quantisation": None if record.quantisation is None else _in_short(record.quantisation),
         "passed": record.passed,
+    }
+
+
+def _in_short(quantisation: dict[str, Any]) -> dict[str, Any]:
+    """Without the range of each layer."""
+    return {
+        "sessions": quantisation["recipe"]["sessions"],
+        "hops": quantisation["recipe"]["hops"],
+        "layers_in_8_bits": len(quantisation["ranges"]) - len(quantisation["kept"]),
+        "kept_in_f16": quantisation["kept"],
     }
 
 
@@ -137,6 +164,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--precision", choices=PRECISIONS, default="f16")
     parser.add_argument("--target", choices=list(TARGETS), default="onnx")
     parser.add_argument("--hop", type=int, default=LATENTSYNC_1_5.hop_frames)
+    parser.add_argument("--sessions", type=int, default=1, help="of f8's calibration")
+    parser.add_argument("--hops", type=int, default=2, help="of each of them")
     parser.add_argument("--small", action="store_true", help="the same kind of model in seconds")
     parser.add_argument("--work", type=Path, help="parent of the folder for the files")
     parser.add_argument("--json", type=Path, help="write the result to a file")
@@ -151,7 +180,11 @@ def main(arguments: list[str] | None = None) -> int:
         (work / "model").mkdir()
         spec = spec_of("tiny", codec="kl") if options.small else LATENTSYNC_1_5
         spec = replace(spec, carry="carry")
-        write_synthetic_model(work / "model", spec, options.component)
+        # A stream takes the whole model.
+        parts = ("unet", "decoder", "audio") if options.precision == "f8" else (options.component,)
+        for part in parts:
+            gain = F8_BRANCH_GAIN if options.precision == "f8" else 1.0
+            write_synthetic_model(work / "model", spec, part, gain)
         command = [sys.executable, "-m", "benchmarks.export_size", *given, "--measure", str(work)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:

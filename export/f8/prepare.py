@@ -5,6 +5,7 @@ request, rows = prepared(request)
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from functools import partial
 
@@ -34,6 +35,7 @@ def prepared(
         ModelError: the weights cannot be read, or no layer can be in 8 bits.
     """
     found = calibrate(request, recipe, report)
+    gc.collect()  # a backend refers to itself, and the next step loads its weights once more
     tolerances = partial(tolerance_of, request.precision)
     kept = layers_to_keep(loaded_network(request), found, tolerances, report)
     return replace(request, quantisation=replace(found.quantisation, kept=kept)), found.rows

@@ -8,6 +8,7 @@ Torch computes in f32 what the exported graph computes: a layer's input and weig
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from export.targets import Report, silent
 TRIED_ROWS = 2  # served inputs, each of another session
 # The graph rounds to f16 as well, which is not emulated.
 MARGIN = 0.9
+# Everything that the network knows goes through these; what a branch rounds is added to it.
+MAIN_PATH = re.compile(r".*\.(conv_shortcut|(up|down)samplers\.\d+\.conv)")
 
 
 class RoundedWeight(nn.Module):
@@ -113,7 +116,8 @@ def layers_to_keep(
     """Layer -> its own share of its output's tolerance, of the layers that must stay in f16.
 
     None where 8 bits everywhere are near enough. Else layers are tried alone, and those that cost
-    the most stay, as few as will do.
+    the most stay, as few as will do: of the main path where keeping all of that is enough, which
+    is a few passes of a large network instead of hundreds, else of all.
 
     Args:
         network: with its weights.
@@ -131,15 +135,21 @@ def layers_to_keep(
     report("all layers in 8 bits", 0, 0)
     if share(layers) <= MARGIN:
         return {}
+    branches = [layer for layer in layers if not MAIN_PATH.fullmatch(layer)]
+    report("all branches in 8 bits", 0, 0)
+    tried = layers if share(branches) > MARGIN else sorted(set(layers) - set(branches))
     alone: dict[str, float] = {}
-    for done, layer in enumerate(layers):
-        report("layers in 8 bits, one by one", done, len(layers))
+    for done, layer in enumerate(tried):
+        report("layers in 8 bits, one by one", done, len(tried))
         alone[layer] = share([layer])
-    ranked = sorted(layers, key=alone.__getitem__, reverse=True)
+    ranked = sorted(tried, key=alone.__getitem__, reverse=True)
     report("how many must stay in f16", 0, 0)
-    fewest = bisect_left(
-        range(len(ranked)), True, key=lambda count: share(ranked[count:]) <= MARGIN
-    )
-    if fewest == len(ranked):
+
+    def is_near_with(count: int) -> bool:
+        kept = set(ranked[:count])
+        return share([layer for layer in layers if layer not in kept]) <= MARGIN
+
+    fewest = bisect_left(range(len(ranked)), True, key=is_near_with)
+    if fewest == len(layers):
         raise ModelError("expected some layers to be near enough to torch in 8 bits, found none")
     return {layer: round(alone[layer], 4) for layer in ranked[:fewest]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import pytest
 import torch
@@ -56,6 +57,33 @@ def test_the_layer_that_costs_the_most_is_kept_and_no_other(
 ) -> None:
     kept = layers_to_keep(network, spoiled(calibrated), lambda _name: 0.08)
     assert list(kept) == [SPOILED] and kept[SPOILED] > 1.0
+
+
+def test_where_keeping_the_main_path_is_enough_no_branch_is_tried_alone(
+    network: Network, calibrated: Calibrated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[list[str]] = []
+    errors = Trial.errors
+
+    def counted(trial: Trial, layers: Collection[str]) -> dict[str, float]:
+        tried.append(list(layers))
+        return errors(trial, layers)
+
+    monkeypatch.setattr(Trial, "errors", counted)
+    shortcut = "up_blocks.0.resnets.0.conv_shortcut"
+    ranges = {
+        name: largest
+        for name, largest in calibrated.quantisation.ranges.items()
+        if "mid" in name or name == shortcut
+    }
+    ranges[shortcut] /= 1000.0
+    quantisation = dataclasses.replace(calibrated.quantisation, ranges=ranges)
+    kept = layers_to_keep(
+        network, dataclasses.replace(calibrated, quantisation=quantisation), lambda _name: 0.08
+    )
+    assert list(kept) == [shortcut]
+    alone = [layers for layers in tried if len(layers) == 1]
+    assert alone == [[shortcut]] and len(ranges) > 5
 
 
 def test_a_tolerance_that_no_layer_meets_is_an_error(
