@@ -209,13 +209,16 @@ function showMuted() {
 async function showAboutServer() {
   const { version, engine } = await fetchStatus();
   const why = engine.backend_reason ? `, because ${engine.backend_reason}` : "";
-  $("about-server").textContent = [
+  const about = $("about-server");
+  about.classList.toggle("warning", engine.backend_reason_code === "broken");
+  about.textContent = [
     `Lipwire ${version}`,
     engine.model !== "none" && engine.model,
     engine.backend && `${engine.backend}${why}`,
   ]
     .filter(Boolean)
     .join(" · ");
+  about.title = about.textContent; // a narrow window cuts it off
   const better = engine.backends_passed_over?.some(({ reason }) => reason === "building");
   clearTimeout(aboutServer);
   if (better) aboutServer = setTimeout(() => showAboutServer().catch(() => {}), BUILDING_MS);

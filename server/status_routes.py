@@ -31,6 +31,7 @@ def add_status_routes(app: FastAPI, gateway: Gateway) -> None:
             }
             if ready.choice is not None:
                 engine["backend_reason"] = ready.backend_reason
+                engine["backend_reason_code"] = ready.choice.reason
                 engine["backends_passed_over"] = [asdict(item) for item in ready.choice.passed]
         places = gateway.places
         sessions: dict[str, Any] = {"active": places.taken, "max": places.limit}
@@ -63,8 +64,8 @@ def add_status_routes(app: FastAPI, gateway: Gateway) -> None:
         return {
             "status": state,
             "backend": host.ready.backend,
-            "backend_reason": choice.reason,
-            "detail": f"on {host.ready.backend}, because {choice.summary}",
+            "backend_reason": choice.summary,
+            "backend_reason_code": choice.reason,
         }
 
     @app.get("/metrics", response_class=Response, responses=openapi.METRICS)

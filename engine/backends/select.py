@@ -109,6 +109,7 @@ def _graphs_availability(name: str, model_dir: Path) -> Availability:
     version = _version(name)
     if version is None:
         return Absent("not_installed", f"{name} is not installed", f"pip install {name}")
+    importlib.import_module(name)  # one that is installed may still lack what it links to
     missing = _missing(model_dir, ONNX_FILES)
     if missing:
         detail = f"{name} {version} found no {', '.join(missing)} in {model_dir}"

@@ -123,6 +123,25 @@ def test_what_runs_on_the_server_and_why_is_said_below(open_page: PageOpener) ->
     expect(page.locator("#about-server")).to_contain_text("passthrough, because it was asked for")
 
 
+def test_a_better_backend_that_is_broken_is_a_warning(open_page: PageOpener) -> None:
+    def break_one(route: Route) -> None:
+        status = route.fetch().json()
+        why = "openvino does not work: libtbb.so.12 is missing"
+        status["engine"] |= {"backend_reason": why, "backend_reason_code": "broken"}
+        route.fulfill(json=status)
+
+    page = open_page()
+    about = page.locator("#about-server")
+    expect(about).to_contain_text("passthrough")
+    assert "warning" not in (about.get_attribute("class") or "")
+    page.route("**/v1/status", break_one)
+    page.reload()
+    expect(about).to_contain_text("because openvino does not work: libtbb.so.12 is missing")
+    expect(about).to_have_class("warning")
+    before = about.evaluate("element => getComputedStyle(element, '::before').content")
+    assert before != "none", "nobody sees a colour alone"
+
+
 def test_the_page_sees_that_a_plan_is_built_and_another_backend_takes_over(
     open_page: PageOpener,
 ) -> None:
