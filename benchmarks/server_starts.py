@@ -72,6 +72,7 @@ class StartingServer:
     """A server from its first moment on.
 
     Attributes:
+        began: `time.monotonic` of its first moment.
         log: lines that it wrote, with when.
         address: once it is ready.
     """
@@ -80,7 +81,7 @@ class StartingServer:
         self.log: list[tuple[Moment, str]] = []
         self.address = f"http://localhost:{port}"
         self._process = process
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._changed = asyncio.Event()
 
     async def read(self, stream: asyncio.StreamReader) -> None:
@@ -92,7 +93,7 @@ class StartingServer:
     def moment(self) -> Moment:
         """Now."""
         return Moment(
-            round(time.monotonic() - self._began, 2), round(_family_cpu_s(self._process.pid), 2)
+            round(time.monotonic() - self.began, 2), round(_family_cpu_s(self._process.pid), 2)
         )
 
     async def until(self, told: str) -> Moment:

@@ -12,7 +12,7 @@ import torch
 from engine.denoise.model import TorchModel
 from export.f8 import prepare
 from export.f8.recipe import Recipe
-from export.networks import Network
+from export.networks import Network, loaded_network
 from export.request import ExportRequest
 
 
@@ -20,7 +20,7 @@ def test_the_weights_of_the_stream_are_gone_before_they_are_read_again(
     wide_request: ExportRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streamed: list[weakref.ref[torch.nn.Module]] = []
-    load, loaded_network = TorchModel.load, prepare.loaded_network
+    load = TorchModel.load
 
     def watched_load(model_dir: Path, *options: Any) -> TorchModel:
         model = load(model_dir, *options)
