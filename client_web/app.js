@@ -14,7 +14,17 @@ import { SourceError } from "./refusals.js";
 import { copy, makeReport } from "./report.js";
 import { fetchAvatars, fetchStatus } from "./server.js";
 import { listenForShortcuts } from "./shortcuts.js";
-import { cardFor, draining, hintFor, tryingCard, unplugged, waitingCard } from "./situations.js";
+import {
+  blockedCard,
+  cardFor,
+  draining,
+  hintFor,
+  kept,
+  silenced,
+  tryingCard,
+  unplugged,
+  waitingCard,
+} from "./situations.js";
 import { SourceView } from "./source_view.js";
 import { Stage } from "./stage.js";
 
@@ -35,6 +45,7 @@ const sources = new SourceView(devices);
 
 let lost = false; // since the last greeting
 let aboutServer = 0; // the timer of the next look at what runs there
+let uploadLimitMiB = 0;
 let waiting = null; // the card while the page waits to try again
 
 const chosen = () => ({
@@ -66,10 +77,20 @@ function restart() {
   start();
 }
 
+async function play() {
+  try {
+    await synced.play();
+    if (stage.state === "live") stage.clearCard();
+  } catch (error) {
+    // Anything else: the next picture is on its way.
+    if (error.name === "NotAllowedError" && stage.state === "live") stage.card(blockedCard);
+  }
+}
+
 call.addEventListener("opened", () => sources.show(call.audio));
 call.addEventListener("media", ({ detail }) => {
   if (synced.srcObject !== detail) synced.srcObject = detail;
-  synced.play().catch(() => {}); // refused only without a click, and Start was one
+  play();
 });
 call.addEventListener("stats", ({ detail }) => figures.showSecond(latency.measure(detail)));
 call.addEventListener("refused", ({ detail }) => stage.card(cardFor(detail)));
@@ -111,6 +132,7 @@ call.addEventListener("state", ({ detail }) => {
       stage.clearCard();
       latency.start(call.audio);
       show("live");
+      if (synced.paused) play();
       break;
     default:
       show(detail.state);
@@ -146,7 +168,11 @@ call.addEventListener("message", ({ detail: message }) => {
 window.addEventListener("hashchange", () => showAvatars()); // another token
 // The tab is closed or put aside: the server need not find out by a timeout.
 window.addEventListener("pagehide", () => call.stop());
-stage.addEventListener("retry", () => call.retryNow());
+stage.addEventListener("act", () => (waiting ? call.retryNow() : play()));
+// A telephone call or a headset that goes away stops a video; nobody here has a button to go on.
+synced.addEventListener("pause", () => {
+  if (stage.state === "live") play();
+});
 
 // The sources
 
@@ -155,6 +181,10 @@ devices.addEventListener("track", ({ detail: { kind, track, lost } }) => {
   if (kind === "microphone" && call.audio) latency.hearFrom(track);
   if (lost) stage.toast(unplugged(kind, lost));
 });
+devices.addEventListener("kept", ({ detail: { error } }) => stage.toast(kept(error)));
+devices.addEventListener("silenced", ({ detail }) =>
+  stage.toast(detail.silenced ? silenced(detail.kind) : "", { stays: true }),
+);
 devices.addEventListener("gone", ({ detail: { kind, lost, error } }) => {
   // Taking the permission back ends a track too; the browser's refusal tells it from a pulled plug.
   const pulled = lost && error.cause?.name === "NotFoundError";
@@ -298,7 +328,8 @@ function toggleMute() {
 async function showAvatars(choose) {
   for (;;) {
     try {
-      const { avatars, uploads } = await fetchAvatars();
+      const { avatars, uploads, max_upload_mb: limitMiB } = await fetchAvatars();
+      uploadLimitMiB = limitMiB;
       if (!faces.chosen) stage.clearCard(); // it told why there were none
       faces.show(avatars, { canEdit: uploads, choose });
       showAboutServer().catch(() => {}); // nobody misses it
@@ -313,7 +344,7 @@ async function showAvatars(choose) {
 }
 
 faces.addEventListener("add", async ({ detail: file }) => {
-  const name = await uploadAvatar(file);
+  const name = await uploadAvatar(file, uploadLimitMiB);
   if (name) await showAvatars(name);
 });
 faces.addEventListener("remove", async ({ detail: avatar }) => {

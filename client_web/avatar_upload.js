@@ -7,15 +7,17 @@ import { authorization } from "./token.js";
 const $ = (id) => document.getElementById(id);
 
 const POLL_MS = 400;
+const MIB = 2 ** 20;
 const dialog = $("upload");
 
 /**
  * Asks for a name, sends the file and waits until the server has made an avatar of it.
  *
  * @param {File} file
+ * @param {number} limitMiB the largest file that the server takes
  * @returns {Promise<string | null>} the avatar's name, or null when the user thought better of it
  */
-export function uploadAvatar(file) {
+export function uploadAvatar(file, limitMiB) {
   const giveUp = new AbortController();
   const { signal } = giveUp;
   return new Promise((resolve) => {
@@ -23,6 +25,10 @@ export function uploadAvatar(file) {
     $("upload-form").addEventListener("submit", (event) => send(event), { signal });
     $("upload-cancel").addEventListener("click", () => dialog.close(), { signal });
     dialog.addEventListener("close", () => end(null), { signal }); // Escape closes it too
+    if (file.size > limitMiB * MIB) {
+      showRefusal(tooLarge(file.size / MIB, limitMiB));
+      $("upload-go").disabled = true;
+    }
     dialog.showModal();
     $("upload-name").select();
 
@@ -75,6 +81,10 @@ function nameOf(file) {
     .replace(/^[-_]+|[-_]+$/g, "")
     .slice(0, 64)
     .toLowerCase();
+}
+
+function tooLarge(sizeMiB, limitMiB) {
+  return `This file has ${Math.ceil(sizeMiB)} MiB; the server takes at most ${limitMiB} MiB.`;
 }
 
 function showBusy(busy) {

@@ -23,8 +23,10 @@ const ALIASES = ["", "default", "communications"]; // what Chromium lists beside
  * The user's devices.
  *
  * Events: "list" when the lists may have changed; "track" (detail: {kind, track, lost}) when another
- * track takes the place of an open one, `lost` being the name of a device that went away; "gone"
- * (detail: {kind, lost}) when nothing could take its place; "speaker" (detail: {id, lost}).
+ * track takes the place of an open one, `lost` being the name of a device that went away; "kept"
+ * (detail: {kind, error}) when a chosen device could not be opened and the one before was taken again;
+ * "gone" (detail: {kind, lost, error}) when nothing could take its place; "silenced" (detail: {kind,
+ * silenced}) when the system turns an open device off or on again; "speaker" (detail: {id, lost}).
  */
 export class Devices extends EventTarget {
   #lists = { microphone: [], camera: [], speaker: [] };
@@ -32,6 +34,7 @@ export class Devices extends EventTarget {
   #tracks = { microphone: null, camera: null };
   #speaker = { id: "", label: "" }; // the one in use
   #run = 0; // counts releases, so that what the browser opens after one is closed at once
+  #asking = Promise.resolve(); // one question to the browser at a time: no track is opened twice
 
   constructor() {
     super();
@@ -70,11 +73,14 @@ export class Devices extends EventTarget {
 
   /** Takes another device, in the middle of a call too. */
   async choose(kind, id) {
-    const before = this.#tracks[kind];
+    const before = this.#chosen[kind];
     this.#chosen[kind] = id;
     keep(kind, id);
     if (kind === "speaker") this.#applySpeaker();
-    else if (before) await this.#replace(kind, "");
+    else
+      await this.#inTurn(async () => {
+        if (this.#tracks[kind] && this.#chosen[kind] === id) await this.#switch(kind, before);
+      });
   }
 
   /**
@@ -84,8 +90,26 @@ export class Devices extends EventTarget {
    * @returns {Promise<boolean>} false: everything was released meanwhile
    * @throws {SourceError} it says what the user can do
    */
-  async open(asked) {
+  open(asked) {
     const run = this.#run;
+    return this.#inTurn(() => run === this.#run && this.#open(asked, run));
+  }
+
+  /** Closes everything. */
+  release() {
+    this.#run += 1;
+    this.#close("microphone");
+    this.#close("camera");
+  }
+
+  /** Does something with devices once what was asked for before has been answered. */
+  #inTurn(work) {
+    const done = this.#asking.then(work);
+    this.#asking = done.catch(() => {}); // the caller hears of it
+    return done;
+  }
+
+  async #open(asked, run) {
     for (const kind of ["microphone", "camera"]) if (!asked[kind]) this.#close(kind);
     const missing = {
       microphone: asked.microphone && !this.#tracks.microphone,
@@ -100,13 +124,6 @@ export class Devices extends EventTarget {
     for (const track of tracks) this.#adopt(track);
     await this.refresh(); // the labels are known from now on
     return run === this.#run;
-  }
-
-  /** Closes everything. */
-  release() {
-    this.#run += 1;
-    this.#close("microphone");
-    this.#close("camera");
   }
 
   async #ask(asked) {
@@ -137,31 +154,62 @@ export class Devices extends EventTarget {
     track.addEventListener("ended", () => {
       if (this.#tracks[kind] === track) this.#fallBack(kind, track.label);
     });
+    for (const type of ["mute", "unmute"]) {
+      track.addEventListener(type, () => {
+        if (this.#tracks[kind] === track) this.#emit("silenced", { kind, silenced: track.muted });
+      });
+    }
   }
 
   /** The device was unplugged: the default takes its place; the choice stays for the next visit. */
   async #fallBack(kind, lost) {
+    const run = this.#run;
     this.#chosen[kind] = "";
+    this.#close(kind);
     await this.refresh();
-    await this.#replace(kind, lost);
+    await this.#inTurn(async () => {
+      if (run !== this.#run) return;
+      try {
+        await this.#reopen(kind, lost);
+      } catch (error) {
+        if (run === this.#run) this.#emit("gone", { kind, lost, error });
+      }
+    });
   }
 
-  async #replace(kind, lost) {
+  /** Opens the chosen device in place of another; if it cannot be had, that one again. */
+  async #switch(kind, before) {
+    const run = this.#run;
+    const wanted = this.#chosen[kind];
+    try {
+      await this.#reopen(kind, "");
+    } catch (refused) {
+      if (run !== this.#run) return;
+      if (this.#chosen[kind] === wanted) {
+        this.#chosen[kind] = before;
+        keep(kind, before);
+      }
+      try {
+        await this.#reopen(kind, "");
+        this.#emit("kept", { kind, error: refused });
+      } catch (error) {
+        if (run === this.#run) this.#emit("gone", { kind, lost: "", error });
+      }
+    }
+  }
+
+  async #reopen(kind, lost) {
     const run = this.#run;
     this.#close(kind); // first: many a machine opens a camera only once
-    try {
-      const [track] = await this.#ask({
-        microphone: kind === "microphone",
-        camera: kind === "camera",
-      });
-      if (run !== this.#run) track.stop();
-      else {
-        this.#adopt(track);
-        this.#emit("track", { kind, track, lost });
-        await this.refresh();
-      }
-    } catch (error) {
-      if (run === this.#run) this.#emit("gone", { kind, lost, error });
+    const [track] = await this.#ask({
+      microphone: kind === "microphone",
+      camera: kind === "camera",
+    });
+    if (run !== this.#run) track.stop();
+    else {
+      this.#adopt(track);
+      this.#emit("track", { kind, track, lost });
+      await this.refresh();
     }
   }
 

@@ -126,6 +126,7 @@ function tileOf(input, title, look) {
   const name = Object.assign(document.createElement("span"), {
     className: "face-name",
     textContent: title,
+    title, // the tile may cut it off
   });
   tile.append(input, picture, name);
   return tile;

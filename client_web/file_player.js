@@ -1,5 +1,6 @@
 // A sound file as a source of speech.
 
+import { keepAwake } from "./awake.js";
 import { SourceError } from "./refusals.js";
 
 /**
@@ -51,7 +52,8 @@ export class FilePlayer extends EventTarget {
   /** The track that carries the sound; silent while nothing plays. Needs a user's click before. */
   track() {
     if (!this.#context) {
-      this.#context = new AudioContext({ latencyHint: "interactive", sampleRate: 48_000 });
+      const context = new AudioContext({ latencyHint: "interactive", sampleRate: 48_000 });
+      this.#context = keepAwake(context);
       this.#output = this.#context.createMediaStreamDestination();
       this.#context.createMediaElementSource(this.#element).connect(this.#output);
     }

@@ -1,5 +1,7 @@
 // How loud a track is: a bar, a word, and a figure for screen readers.
 
+import { keepAwake } from "./awake.js";
+
 const SILENT = 0.22; // -39 dB: room noise after the browser's suppression stays below
 const CLIPPED = 0.99; // of full scale, in one sample
 const WORD_EVERY_MS = 400;
@@ -27,8 +29,7 @@ export class LevelMeter {
   start(track) {
     this.stop();
     this.#track = track;
-    this.#context ??= new AudioContext();
-    this.#context.resume();
+    this.#context ??= keepAwake(new AudioContext());
     this.#input = this.#context.createMediaStreamSource(new MediaStream([track]));
     const analyser = this.#context.createAnalyser();
     analyser.fftSize = 1024;
@@ -73,6 +74,8 @@ export class LevelMeter {
   #say(level, peak, silentMs) {
     this.#meter.setAttribute("aria-valuenow", String(Math.round(100 * level)));
     if (!this.#track.enabled) this.#word.textContent = "Muted";
+    else if (this.#track.muted) this.#word.textContent = "Turned off";
+    else if (this.#context.state !== "running") this.#word.textContent = "Not measured";
     else if (peak > CLIPPED) this.#word.textContent = "Too loud";
     else if (silentMs > SILENT_AFTER_MS) this.#word.textContent = "Nothing heard";
     else this.#word.textContent = "Listening";

@@ -26,9 +26,10 @@ export function insecure({ microphone, camera }) {
  * @returns {Promise<SourceError>}
  */
 export async function explain(error, asked) {
-  const wanted = names(asked);
-  const were = asked.microphone && asked.camera ? "were" : "was";
-  const instead = asked.camera ? "choose an avatar" : "choose a sound file";
+  const refused = await whichAreMeant(error, asked);
+  const wanted = names(refused);
+  const were = refused.microphone && refused.camera ? "were" : "was";
+  const instead = refused.camera ? "choose an avatar" : "choose a sound file";
   const [title, text] = await words();
   return new SourceError(title, text, { cause: error });
 
@@ -74,20 +75,40 @@ export async function explain(error, asked) {
   }
 }
 
+/** Of what was asked for in one question, what it failed for; all where that cannot be told. */
+async function whichAreMeant({ name }, asked) {
+  let failed = () => false;
+  if (name === "NotAllowedError") {
+    const states = { microphone: await stateOf("microphone"), camera: await stateOf("camera") };
+    failed = (kind) => states[kind] === "denied";
+  } else if (name === "NotFoundError") {
+    const kinds = (await navigator.mediaDevices.enumerateDevices()).map(({ kind }) => kind);
+    const types = { microphone: "audioinput", camera: "videoinput" };
+    failed = (kind) => !kinds.includes(types[kind]);
+  }
+  const meant = {
+    microphone: asked.microphone && failed("microphone"),
+    camera: asked.camera && failed("camera"),
+  };
+  return meant.microphone || meant.camera ? meant : asked;
+}
+
 function names({ microphone, camera }) {
   return microphone && camera ? "microphone and camera" : camera ? "camera" : "microphone";
 }
 
 /** Whether the browser would ask again: then nobody said no. */
 async function isStillOpen({ microphone, camera }) {
+  const kinds = [microphone && "microphone", camera && "camera"].filter(Boolean);
+  const states = await Promise.all(kinds.map(stateOf));
+  return states.includes("prompt") && !states.includes("denied") && !states.includes("unknown");
+}
+
+/** "granted", "denied" or "prompt"; "unknown" where the browser does not say, as older Firefox. */
+async function stateOf(name) {
   try {
-    const kinds = [microphone && "microphone", camera && "camera"].filter(Boolean);
-    const answers = await Promise.all(kinds.map((name) => navigator.permissions.query({ name })));
-    return (
-      answers.every(({ state }) => state !== "denied") &&
-      answers.some(({ state }) => state === "prompt")
-    );
+    return (await navigator.permissions.query({ name })).state;
   } catch {
-    return false; // Firefox does not answer for these
+    return "unknown";
   }
 }

@@ -32,7 +32,7 @@ export class ServerError extends Error {
   }
 }
 
-/** The avatars that the server has: {avatars: [{name, title, poster, ...}], uploads}. */
+/** The avatars that the server has: {avatars: [{name, title, poster, ...}], uploads, max_upload_mb}. */
 export async function fetchAvatars() {
   return (await request("/v1/avatars", { headers: { accept: "application/json" } })).json();
 }

@@ -1,13 +1,16 @@
 // What the page says in each situation.
 
+const TRY_NOW = "Try now";
+
 /** What to do next, over the picture; "" where nothing needs saying. */
 export function hintFor(state, { file, camera }) {
+  const may = [!file && "listen", camera && "see you"].filter(Boolean).join(" and ");
   const who = camera ? "your own face" : "the face";
   switch (state) {
     case "idle":
       return `Press Start: ${file ? "the file plays and" : "speak and"} ${who} says it.`;
     case "asking":
-      return "Your browser asks whether this page may listen.";
+      return may && `Your browser asks whether this page may ${may}.`;
     case "connecting":
       return "Connecting…";
     case "live":
@@ -35,16 +38,23 @@ export function cardFor(error) {
 export function waitingCard({ error, waitS, again }) {
   const countdown = `Trying again in ${waitS} s`;
   const unreachable = error?.status === 0 && !error.code;
-  if (error && !(again && unreachable)) return { ...cardFor(error), countdown, retry: true };
+  if (error && !(again && unreachable)) return { ...cardFor(error), countdown, button: TRY_NOW };
   const text =
     navigator.onLine === false
       ? "This computer is offline. The call goes on when the network is back."
       : "The call goes on by itself as soon as the server can be reached.";
-  return { title: "Connection lost", text, countdown, retry: true };
+  return { title: "Connection lost", text, countdown, button: TRY_NOW };
 }
 
 /** The card while the page tries again: the same words, so that nothing is read out twice. */
 export const tryingCard = (card) => ({ ...card, countdown: "Trying…" });
+
+/** The card while the browser plays nothing before a click. */
+export const blockedCard = {
+  title: "Your browser waits for a click",
+  text: "It does not play sound by itself on this page.",
+  button: "Play",
+};
 
 /** What a server says before it restarts. */
 export function draining({ seconds }) {
@@ -54,6 +64,16 @@ export function draining({ seconds }) {
 /** What happened to a device in a call. */
 export function unplugged(kind, name) {
   return `“${name}” was unplugged; the default ${kind} is used now.`;
+}
+
+/** What the system did to an open microphone or camera, behind the page's back. */
+export function silenced(kind) {
+  return `The system has turned the ${kind} off: nothing of it is sent.`;
+}
+
+/** A device that was chosen in a call and could not be had. */
+export function kept(error) {
+  return `${error.title}; the one before is used again.`;
 }
 
 function titleOf({ code, status, unauthorized }) {

@@ -20,7 +20,7 @@ const TOAST_MS = 8_000;
 /**
  * The stage.
  *
- * Events: "retry" when the user does not want to wait.
+ * Events: "act" when the card's button is pressed.
  */
 export class Stage extends EventTarget {
   #toastTimer = 0;
@@ -28,7 +28,7 @@ export class Stage extends EventTarget {
   constructor() {
     super();
     synced.addEventListener("playing", () => this.#playing());
-    $("retry").addEventListener("click", () => this.dispatchEvent(new Event("retry")));
+    $("card-act").addEventListener("click", () => this.dispatchEvent(new Event("act")));
     $("card-close").addEventListener("click", () => this.clearCard());
   }
 
@@ -85,16 +85,17 @@ export class Stage extends EventTarget {
   /**
    * Says what is in the way.
    *
-   * @param {{title: string, text: string, countdown?: string, retry?: boolean}} what `countdown`
-   *   changes every second and is not read out; `retry` offers not to wait
+   * @param {{title: string, text: string, countdown?: string, button?: string}} what `countdown`
+   *   changes every second and is not read out; `button`: what can be done about it at once
    */
-  card({ title, text, countdown = "", retry = false }) {
+  card({ title, text, countdown = "", button = "" }) {
     // A live region that is given the same words again would be read again.
     if ($("card-title").textContent !== title) $("card-title").textContent = title;
     if ($("card-text").textContent !== text) $("card-text").textContent = text;
     $("countdown").textContent = countdown;
-    $("card-row").hidden = !retry;
-    $("card-close").hidden = retry;
+    $("card-act").textContent = button;
+    $("card-row").hidden = !button;
+    $("card-close").hidden = Boolean(button);
     $("card").hidden = false;
   }
 

@@ -25,8 +25,9 @@ def add_avatar_routes(app: FastAPI, gateway: Gateway) -> None:
         own = gateway.uploads.is_own
         described = [_describe(info, gateway.tokens) | {"own": own(info.name)} for info in avatars]
         grant: Grant = request.state.grant
-        uploads = gateway.settings.max_upload_mb > 0 and grant.allows("avatars:write")
-        return {"avatars": described, "uploads": uploads}
+        limit_mb = gateway.settings.max_upload_mb
+        uploads = limit_mb > 0 and grant.allows("avatars:write")
+        return {"avatars": described, "uploads": uploads, "max_upload_mb": limit_mb}
 
     @app.get("/v1/avatars/{name}/poster.jpg", response_class=Response, responses=openapi.POSTER)
     async def avatar_poster(name: str) -> Response:

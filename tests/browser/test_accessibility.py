@@ -14,7 +14,7 @@ from tests.browser.real_server import Server
 
 pytestmark = pytest.mark.browser
 
-SIZES = [(1440, 900), (1024, 768), (390, 844)]
+SIZES = [(1440, 900), (1024, 768), (390, 844), (320, 568), (844, 390)]
 AA_TEXT = 4.5
 SILENT_MICROPHONE = """
 navigator.mediaDevices.getUserMedia = async () => {
@@ -191,6 +191,19 @@ def test_nothing_jumps_from_start_to_loss(open_page: PageOpener, size: tuple[int
     page.request.delete(sessions[0])
     expect(page.locator("#card")).to_be_visible()
     assert places() == idle
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_card_and_a_long_state_fit(open_page: PageOpener, size: tuple[int, int]) -> None:
+    page = open_page(size=size)
+    error = {"code": "draining", "message": "this server is about to end and takes no new calls"}
+    page.route("**/v1/sessions?*", lambda route: route.fulfill(status=503, json={"error": error}))
+    page.locator("#start").click()
+    expect(page.locator("#card")).to_be_visible()
+    hidden = "({scrollHeight, clientHeight}) => scrollHeight - clientHeight"
+    assert page.locator("#card").evaluate(hidden) == 0, "the card's end cannot be seen"
+    key = page.locator("#shortcuts-button").bounding_box()
+    assert key is not None and key["width"] == key["height"]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import FilePayload, Page, Route, expect
+from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 
 from tests.browser.page_actions import PageOpener, start
 
@@ -173,6 +173,26 @@ def test_a_name_that_the_server_would_refuse_is_not_sent(open_page: PageOpener) 
     page.get_by_role("button", name="Add", exact=True).click()
     assert page.locator("#upload-name").evaluate("(name) => name.validity.patternMismatch")
     assert stand.uploads == {}
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(open_page: PageOpener) -> None:
+    page = open_page()
+    posts: list[str] = []
+    page.on("request", lambda request: posts.append(request.method))
+    large: FilePayload = {"name": "long.mp4", "mimeType": "video/mp4", "buffer": bytes(9 << 20)}
+    page.locator("#add-face").set_input_files(large)
+    expect(page.locator("#upload-error")).to_contain_text("9 MiB; the server takes at most 8 MiB")
+    expect(page.locator("#upload-go")).to_be_disabled()
+    assert "POST" not in posts
+
+
+def test_a_long_title_leaves_every_tile_as_wide_as_the_others(open_page: PageOpener) -> None:
+    page = open_page(size=(390, 844))
+    AvatarStand(uploads={"own-" + 56 * "x": b"", "own": b""}).stand_before(page)
+    pictures = page.locator("#faces .face-picture").all()
+    widths = {round(box["width"]) for box in map(Locator.bounding_box, pictures) if box}
+    assert max(widths) - min(widths) <= 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_an_own_face_is_removed_after_a_question(open_page: PageOpener) -> None:

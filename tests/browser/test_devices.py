@@ -35,6 +35,44 @@ NOTHING_ELSE = """
   };
 }
 """
+# Every answer of the browser's comes half a second late.
+SLOW = """
+const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (asked) => {
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  return ask(asked);
+};
+"""
+# Another program holds the second microphone.
+HELD = """
+() => {
+  const ask = navigator.mediaDevices.getUserMedia;
+  navigator.mediaDevices.getUserMedia = async (asked) => {
+    if (asked.audio.deviceId) throw new DOMException("Could not start", "NotReadableError");
+    return ask(asked);
+  };
+}
+"""
+# One more microphone is listed, with the label of the first.
+PLUG_IN = """
+() => {
+  const list = navigator.mediaDevices.enumerateDevices.bind(navigator.mediaDevices);
+  navigator.mediaDevices.enumerateDevices = async () => {
+    const found = await list();
+    const {kind, groupId} = found.find(({kind}) => kind === "audioinput");
+    return [...found, {kind, groupId, deviceId: "new", label: "New headset"}];
+  };
+  navigator.mediaDevices.dispatchEvent(new Event("devicechange"));
+}
+"""
+TURN_OFF = """
+(off) => {
+  const track = window.opened.at(-1);
+  Object.defineProperty(track, "muted", {value: off, configurable: true});
+  track.dispatchEvent(new Event(off ? "mute" : "unmute"));
+}
+"""
+LIVE_TRACKS = "() => window.opened.filter(({readyState}) => readyState === 'live').length"
 REFUSE = """
 navigator.mediaDevices.getUserMedia = async () => { throw new DOMException("%s", "%s"); };
 navigator.permissions.query = async () => ({state: "%s"});
@@ -133,6 +171,83 @@ def test_the_camera_is_seen_before_and_in_the_call(open_page: PageOpener) -> Non
     page.wait_for_function("() => document.getElementById('camera').videoWidth > 0")
     page.locator("#faces").get_by_text("Anna").click()
     expect(page.locator("#camera")).to_be_hidden()
+
+
+def test_start_during_a_test_opens_nothing_twice(open_page: PageOpener) -> None:
+    page = open_page(script=KEEP_TRACKS + SLOW)
+    page.get_by_role("button", name="Test").click()
+    start(page)
+    assert page.evaluate(LIVE_TRACKS) == 1
+    page.locator("#start").click()
+    assert page.evaluate(LIVE_TRACKS) == 0, "a microphone stays open after Stop"
+
+
+def test_of_two_quick_choices_the_second_counts(open_page: PageOpener) -> None:
+    page = open_page(script=KEEP_TRACKS + SLOW)
+    start(page)
+    page.locator("#microphone").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#microphone option:checked")).to_have_text(SECOND)
+    page.wait_for_function(f"() => window.opened.at(-1).label === '{SECOND}'")
+    assert page.evaluate(LIVE_TRACKS) == 1
+    page.evaluate(HEAR, {"loud": True})
+
+
+def test_a_choice_that_cannot_be_opened_leaves_the_one_before(open_page: PageOpener) -> None:
+    page = open_page(script=KEEP_TRACKS)
+    start(page)
+    page.evaluate(HELD)
+    page.locator("#microphone").select_option(label=SECOND)
+    expect(page.locator("#toast")).to_contain_text("cannot be opened; the one before")
+    expect(page.locator("#microphone option:checked")).to_have_text("Default microphone")
+    expect(page.locator("#state")).to_have_text("Live")
+    page.evaluate(HEAR, {"loud": True})
+
+
+def test_a_device_plugged_in_during_a_call_is_listed_and_changes_nothing(
+    open_page: PageOpener,
+) -> None:
+    page = open_page(script=KEEP_TRACKS)
+    start(page)
+    page.evaluate(PLUG_IN)
+    expect(page.locator("#microphone option").last).to_have_text("New headset")
+    assert page.evaluate("window.opened.length") == 1
+
+
+def test_a_permission_taken_back_in_a_call_ends_it_with_words(open_page: PageOpener) -> None:
+    page = open_page(script=KEEP_TRACKS)
+    start(page)
+    page.context.clear_permissions()
+    page.context.grant_permissions(["geolocation"])
+    page.evaluate(UNPLUG)  # headless Chromium leaves the track as it is, others end it
+    expect(page.locator("#card")).to_contain_text("The microphone was refused")
+    expect(page.locator("#card")).to_contain_text("press Start again")
+    expect(page.locator("#state")).to_have_text("Ready")
+
+
+@pytest.mark.parametrize("granted", ["microphone", "camera"])
+def test_of_microphone_and_camera_only_the_refused_one_is_named(
+    open_page: PageOpener, granted: str
+) -> None:
+    page = open_page()
+    page.context.clear_permissions()
+    page.context.grant_permissions([granted])
+    page.locator("#faces").get_by_text("Camera").click()
+    page.locator("#start").click()
+    refused = "camera" if granted == "microphone" else "microphone"
+    expect(page.locator("#card-title")).to_have_text(f"The {refused} was refused")
+
+
+def test_a_microphone_that_the_system_turned_off_is_told_of(open_page: PageOpener) -> None:
+    page = open_page(script=KEEP_TRACKS)
+    start(page)
+    page.evaluate(TURN_OFF, True)
+    expect(page.locator("#toast")).to_contain_text("turned the microphone off")
+    expect(page.locator("#level-word")).to_have_text("Turned off")
+    page.evaluate(TURN_OFF, False)
+    expect(page.locator("#toast")).to_be_hidden()
+    expect(page.locator("#level-word")).not_to_have_text("Turned off")
 
 
 @pytest.mark.parametrize(
