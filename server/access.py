@@ -18,7 +18,7 @@ from server.origins import host_allowed, origin_allowed
 from server.page_headers import PageHeaders
 from server.problems import PROBLEM, problem
 from server.tickets import Tickets
-from server.token_secret import read_or_make_secret
+from server.token_secret import read_or_make_secrets
 
 TICKET_PROTOCOL = "lipwire.ticket."  # + ticket, offered as a WebSocket subprotocol
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -51,7 +51,8 @@ def open_tokens(settings: Settings, tickets: Tickets | None = None) -> Tokens | 
     """
     if not settings.needs_tokens:
         return None
-    return Tokens(read_or_make_secret(settings.secret_path), tickets=tickets)
+    secret, *retiring = read_or_make_secrets(settings.secret_path)
+    return Tokens(secret, tickets=tickets, retiring=retiring)
 
 
 def add_access(

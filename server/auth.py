@@ -8,14 +8,15 @@ and so is who knows which tickets were taken.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jwt
 
@@ -88,14 +89,15 @@ def parse_ttl(text: str) -> int:
 
 
 class Tokens:
-    """Makes and checks tokens of one secret.
+    """Makes tokens of one secret, and checks those of it and of secrets on their way out.
 
     Args:
-        secret: of at least MIN_SECRET_BYTES bytes.
+        secret: what is signed with, of at least MIN_SECRET_BYTES bytes.
         tickets: who is asked whether a ticket was taken; None: this object alone knows.
+        retiring: what was signed with before; its tokens are good until they expire.
 
     Raises:
-        ConfigError: the secret is too short.
+        ConfigError: a secret is too short.
     """
 
     def __init__(
@@ -103,12 +105,15 @@ class Tokens:
         secret: bytes,
         clock: Callable[[], float] = time.time,
         tickets: Tickets | None = None,
+        retiring: Sequence[bytes] = (),
     ) -> None:
-        if len(secret) < MIN_SECRET_BYTES:
-            raise ConfigError(
-                f"expected a token secret of at least {MIN_SECRET_BYTES} bytes, got {len(secret)}"
-            )
+        for each in (secret, *retiring):
+            if len(each) < MIN_SECRET_BYTES:
+                raise ConfigError(
+                    f"expected a token secret of at least {MIN_SECRET_BYTES} bytes, got {len(each)}"
+                )
         self._secret = secret
+        self._secrets = (secret, *retiring)
         self._clock = clock
         self._tickets = TakenTickets(clock) if tickets is None else tickets
 
@@ -139,22 +144,28 @@ class Tokens:
         """What a ticket allows; the next time it allows nothing.
 
         Raises:
-            AuthError: it was not made here, has expired or was taken.
+            AuthError: it was not made here, has expired or may have been taken.
         """
         grant, name, expires = self._read(ticket, TICKET_AUDIENCE, 0)
-        if not await self._tickets.take(name, expires):
-            raise AuthError(401, "ticket_taken", "expected a ticket that was not used before")
+        if not await self._tickets.take(name, expires - TICKET_S, expires):
+            raise AuthError(
+                401,
+                "ticket_taken",
+                "expected a ticket that was not used before, made since the server began",
+            )
         return grant
 
     def poster_key(self, name: str) -> str:
         """What a link to an avatar's poster ends with: `<img>` cannot carry a token."""
-        return hmac.new(self._secret, f"poster:{name}".encode(), hashlib.sha256).hexdigest()[:32]
+        return _poster_key(self._secret, name)
 
     def is_poster_key(self, name: str, key: str) -> bool:
-        return hmac.compare_digest(self.poster_key(name).encode(), key.encode())
+        keys = [_poster_key(secret, name).encode() for secret in self._secrets]
+        return any([hmac.compare_digest(known, key.encode()) for known in keys])
 
     def _sign(self, audience: str, scopes: list[str], ttl_s: int, subject: str) -> str:
-        now = int(self._clock())
+        # A ticket's time is compared with the server's start: to the second is not close enough.
+        now = self._clock() if audience == TICKET_AUDIENCE else int(self._clock())
         claims = {
             "aud": audience,
             "sub": subject,
@@ -169,19 +180,7 @@ class Tokens:
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise AuthError(401, "bad_token", "expected a token of this server")
         try:
-            claims = jwt.decode(
-                token,
-                self._secret,
-                algorithms=[ALGORITHM],
-                audience=audience,
-                # Times are judged below, by our clock.
-                options={
-                    "require": ["exp", "aud", "jti"],
-                    "verify_exp": False,
-                    "verify_iat": False,
-                    "verify_nbf": False,
-                },
-            )
+            claims = self._claims(token, audience)
             expires = float(claims["exp"])
         except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError):
             raise AuthError(401, "bad_token", "expected a token of this server") from None
@@ -189,3 +188,26 @@ class Tokens:
             raise AuthError(401, "token_expired", "the token has expired, get a new one")
         scopes = frozenset(str(claims.get("scope", "")).split())
         return Grant(str(claims.get("sub", "")), scopes), str(claims["jti"]), expires
+
+    def _claims(self, token: str, audience: str) -> dict[str, Any]:
+        for secret in self._secrets:
+            with contextlib.suppress(jwt.InvalidSignatureError):
+                claims: dict[str, Any] = jwt.decode(
+                    token,
+                    secret,
+                    algorithms=[ALGORITHM],
+                    audience=audience,
+                    # Times are judged by our clock.
+                    options={
+                        "require": ["exp", "aud", "jti"],
+                        "verify_exp": False,
+                        "verify_iat": False,
+                        "verify_nbf": False,
+                    },
+                )
+                return claims
+        raise jwt.InvalidSignatureError
+
+
+def _poster_key(secret: bytes, name: str) -> str:
+    return hmac.new(secret, f"poster:{name}".encode(), hashlib.sha256).hexdigest()[:32]

@@ -58,11 +58,12 @@ class TakeTicket:
     Attributes:
         number: the answer carries it too.
         name: of the ticket.
-        until: Unix time of its expiry.
+        issued, until: Unix times of its making and its expiry.
     """
 
     number: int
     name: str
+    issued: float
     until: float
 
 

@@ -262,7 +262,7 @@ class Supervisor:
                 return
             case TakeTicket():
                 assert worker.link is not None
-                fresh = self._tickets.take_now(message.name, message.until)
+                fresh = self._tickets.take_now(message.name, message.issued, message.until)
                 worker.link.send(TicketAnswer(message.number, fresh))
                 return
             case GatewayReady():

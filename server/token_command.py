@@ -7,7 +7,7 @@ from pathlib import Path
 
 from server.auth import SCOPES, Tokens, parse_ttl
 from server.config import load_settings
-from server.token_secret import read_or_make_secret
+from server.token_secret import read_or_make_secrets
 
 
 def add_token_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,6 @@ def run_token(args: argparse.Namespace) -> int:
         ConfigError: a time or a secret that cannot be used.
     """
     settings = load_settings(args.config, token_secret_file=args.token_secret_file)
-    tokens = Tokens(read_or_make_secret(settings.secret_path))
+    tokens = Tokens(read_or_make_secrets(settings.secret_path)[0])
     print(tokens.issue(args.scope or ["call"], parse_ttl(args.ttl), args.subject))  # noqa: T201
     return 0

@@ -1,4 +1,9 @@
-"""Where the secret behind the tokens lies: the environment, or a file only its user can read."""
+"""Where the secrets behind the tokens lie: the environment, or a file only its user can read.
+
+Several stand in it with blanks or line ends between them: tokens are made with the first, and those
+made with the others are good until they expire, so that a secret can be replaced without ending
+everybody's tokens at once.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,7 @@ from engine.errors import ConfigError
 
 VARIABLE = "LIPWIRE_TOKEN_SECRET"
 SECRET_BYTES = 32
+MAX_SECRETS = 4
 
 
 def default_secret_path() -> Path:
@@ -19,15 +25,19 @@ def default_secret_path() -> Path:
     return (Path(config) if config else Path.home() / ".config") / "lipwire" / "token-secret"
 
 
-def read_or_make_secret(path: Path) -> bytes:
-    """The secret of the environment, or of the file, which is made where there is none.
+def read_or_make_secrets(path: Path) -> tuple[bytes, ...]:
+    """The secrets of the environment, or of the file, which is made where there is none.
+
+    Returns:
+        That of today first, then those on their way out.
 
     Raises:
-        ConfigError: the file can be read by others, cannot be read, or cannot be made.
+        ConfigError: the file can be read by others, cannot be read, or cannot be made; or there
+            are more than MAX_SECRETS, or none.
     """
     from_environment = os.environ.get(VARIABLE)
     if from_environment:
-        return from_environment.encode()
+        return _split(from_environment.encode(), VARIABLE)
     try:
         return _read(path)
     except FileNotFoundError:
@@ -53,11 +63,11 @@ def read_or_make_secret(path: Path) -> bytes:
         ) from error
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> tuple[bytes, ...]:
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            secret = file.read(4096).strip()
+            text = file.read(4096)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -70,4 +80,14 @@ def _read(path: Path) -> bytes:
             f"expected {path} to be readable for its user only, it has mode {mode:o}: "
             f"chmod 600 {path}"
         )
-    return secret
+    return _split(text, path)
+
+
+def _split(text: bytes, where: Path | str) -> tuple[bytes, ...]:
+    found = tuple(text.split())
+    if not 1 <= len(found) <= MAX_SECRETS:
+        raise ConfigError(
+            f"expected 1 to {MAX_SECRETS} token secrets in {where}, blanks between them, "
+            f"got {len(found)}"
+        )
+    return found

@@ -136,6 +136,32 @@ def test_a_token_is_no_ticket(tokens: Tokens) -> None:
         take(tokens, tokens.issue(["call"], 60))
 
 
+def test_a_ticket_does_not_outlive_a_restart_even_within_its_second(clock: Clock) -> None:
+    clock.now = NOW + 0.2
+    ticket = Tokens(SECRET, clock).issue_ticket(Grant("", frozenset({"call"})))
+    clock.now = NOW + 0.3
+    restarted = Tokens(SECRET, clock)
+    with pytest.raises(AuthError) as caught:
+        take(restarted, ticket)
+    assert caught.value.code == "ticket_taken"
+    assert take(restarted, restarted.issue_ticket(Grant("", frozenset({"call"})))).allows("call")
+
+
+def test_while_a_secret_is_replaced_tokens_of_both_are_good(clock: Clock) -> None:
+    old, new = b"o" * 32, b"n" * 32
+    before, after = Tokens(old, clock), Tokens(new, clock)
+    between = Tokens(new, clock, retiring=[old])
+    earlier, later = before.issue(["call"], 3600), between.issue(["metrics"], 3600)
+    assert between.verify(earlier).allows("call") and between.verify(later).allows("metrics")
+    assert between.is_poster_key("anna", before.poster_key("anna"))
+    assert between.poster_key("anna") == after.poster_key("anna")
+    assert code_of(after, earlier) == code_of(before, later) == "bad_token"
+    clock.now += 3600 + SKEW_S
+    assert code_of(between, earlier) == "token_expired"
+    with pytest.raises(ConfigError, match="at least 32 bytes, got 5"):
+        Tokens(new, clock, retiring=[b"short"])
+
+
 def test_a_poster_link_opens_one_poster(tokens: Tokens) -> None:
     key = tokens.poster_key("ada")
     assert tokens.is_poster_key("ada", key)
