@@ -7,6 +7,7 @@ as the process has descriptors. These are its protocols with a bound on each.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,10 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from server.client_limits import client_of
+from server.peer_credentials import is_own_user
 from server.websocket_protocol import BoundedWebSocket
+
+logger = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 32_768
 HEADER_S = 10.0  # for a request's header to come
@@ -64,7 +68,7 @@ class BoundedHttp(H11Protocol):
     """HTTP/1.1 whose headers come in time, on a bounded number of connections.
 
     Args:
-        held: all connections; None on a socket that only processes of this server reach.
+        held: all connections; None on a Unix socket, that only this user's processes reach.
     """
 
     def __init__(self, *args: Any, held: Connections | None = None, **options: Any) -> None:
@@ -80,6 +84,10 @@ class BoundedHttp(H11Protocol):
             if not self._entered:
                 transport.abort()
                 return
+        elif not is_own_user(transport.get_extra_info("socket")):
+            logger.error("http: a process of another user connected and is let go")
+            transport.abort()
+            return
         self._wait_for_header()
 
     def data_received(self, data: bytes) -> None:

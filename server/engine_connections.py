@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from server.engine_messages import EngineReady, FromEngine, ToEngine
+from server.peer_credentials import OWN_USER_ONLY, is_own_user
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,10 @@ class EngineConnections:
     def _accept(self) -> None:
         assert self._listener is not None
         accepted, _ = self._listener.accept()
+        if not is_own_user(accepted):
+            logger.error("engine: a process of another user connected and is let go")
+            accepted.close()
+            return
         self._add(Connection(accepted.detach()))
 
     def _add(self, connection: Connection) -> None:
@@ -145,5 +150,6 @@ def _listen(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))
+    path.chmod(OWN_USER_ONLY)  # nobody can connect before `listen`
     listener.listen(BACKLOG)
     return listener

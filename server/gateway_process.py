@@ -30,6 +30,7 @@ from server.gateway_router import GatewayRouter, session_suffix
 from server.http_server import http_server, new_loop, until_hurried
 from server.link import Link
 from server.logs import configure_logging
+from server.peer_credentials import OWN_USER_ONLY
 from server.remote_places import RemotePlaces
 from server.tickets import RemoteTickets
 
@@ -132,6 +133,7 @@ class _Process:
         ]
         while not (public.started and inner.started):
             await asyncio.sleep(0.01)
+        gateway_socket(self._folder, self._index).chmod(OWN_USER_ONLY)  # uvicorn lets everybody in
         self._link.send(GatewayReady())
         await asyncio.wait({waiting, *answering}, return_when=asyncio.FIRST_COMPLETED)
         await until_hurried(gateway.sessions.drain(self._drain_s), self._hurrying)

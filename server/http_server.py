@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Coroutine, Iterator
 from functools import partial
@@ -14,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from engine.errors import ConfigError
+from server.certificate import CertificateFiles
 from server.client_limits import is_among
 from server.config import Settings
 from server.connection_limits import MAX_HEADER_BYTES, BoundedHttp, Connections, CountedWebSocket
@@ -24,7 +26,28 @@ CLOSE_REQUESTS_S = 5
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn raises them again when it is done, in the midst of our end."""
+    """A server whose certificate may be renewed while it runs.
+
+    Leaves signals to us: uvicorn raises them again when it is done, in the midst of our end.
+
+    Args:
+        certificate: of a loaded configuration; None: no https.
+    """
+
+    def __init__(self, config: uvicorn.Config, certificate: CertificateFiles | None) -> None:
+        super().__init__(config)
+        self._certificate = certificate
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._certificate is None:
+            await super().serve(sockets)
+            return
+        watching = asyncio.create_task(self._certificate.watch(), name="certificate")
+        try:
+            await super().serve(sockets)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -71,7 +94,10 @@ def http_server(app: ASGIApp, settings: Settings, uds: Path | None = None) -> uv
             f"expected a certificate chain in {settings.tls_cert} and its key in "
             f"{settings.tls_key}, both PEM: {error}"
         ) from error
-    return _Server(config)
+    certificate = None
+    if config.ssl is not None and settings.tls_cert is not None and settings.tls_key is not None:
+        certificate = CertificateFiles(config.ssl, settings.tls_cert, settings.tls_key)
+    return _Server(config, certificate)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

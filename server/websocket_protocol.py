@@ -52,7 +52,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport.set_write_buffer_limits(high=0)  # `send` waits until the kernel has it
+        # `send` waits until the kernel has it; over TLS until 64 KiB of it wait, and there 0 would
+        # take an empty buffer for a full one.
+        secure = transport.get_extra_info("sslcontext") is not None
+        self.transport.set_write_buffer_limits(high=1 if secure else 0, low=0)
         connection = transport.get_extra_info("socket")
         if (
             sys.platform == "linux"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import socket
 import stat
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from server import peer_credentials
 from server.engine_connections import OUTBOX_MESSAGES, EngineConnections, OwnerGone
 from server.engine_messages import EngineReady, Ping, Pong
 
@@ -48,12 +50,24 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 def test_everybody_is_greeted_and_answered_alone(engine: Engine) -> None:
     gateway = engine.connect()
     assert stat.S_ISSOCK(engine.path.stat().st_mode)
+    assert stat.S_IMODE(engine.path.stat().st_mode) == 0o600
     assert engine.owner.recv() == gateway.recv() == READY
     gateway.send(Ping(7))
     [(connection, message)] = engine.connections.receive(None)
     assert message == Ping(7)
     engine.connections.send(connection, Pong(7, 0.0, 0))
     assert gateway.recv() == Pong(7, 0.0, 0) and not engine.owner.poll()
+
+
+def test_a_process_of_another_user_is_not_listened_to(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(peer_credentials.os, "geteuid", lambda: os.getuid() + 1)
+    stranger = engine.connect()
+    with pytest.raises(EOFError):
+        stranger.recv()
+    assert "another user" in caplog.text
+    assert engine.owner.recv() == READY and not engine.connections.take_lost()
 
 
 def test_a_gateway_that_is_gone_is_told_once_and_the_owner_stays(engine: Engine) -> None:

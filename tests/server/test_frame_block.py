@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import stat
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -46,3 +49,12 @@ def test_the_owner_removes_the_memory() -> None:
     assert shared_blocks() - before == {block.name}
     block.close()
     assert shared_blocks() == before
+
+
+def test_only_this_user_can_open_the_memory() -> None:
+    block = FrameBlock.create(1, 6)
+    try:
+        mode = (Path("/dev/shm") / block.name).stat().st_mode
+        assert stat.S_IMODE(mode) == 0o600
+    finally:
+        block.close()
