@@ -123,7 +123,7 @@ async def _say_hello_over_a_socket(client: httpx.AsyncClient, certificate: Certi
 
 
 async def _upload(client: httpx.AsyncClient) -> None:
-    for number in range(ATTEMPTS // 2):
+    for number in range(2):
         body = b"\x00\x00\x00\x20ftypisom" + bytes(range(256)) * 40  # takes no decoder's time
         taken = await client.post("/v1/avatars", params={"name": f"eve-{number}"}, content=body)
         assert taken.status_code == 202, taken.text
