@@ -77,14 +77,18 @@ async def check_call(
     pictures, first_s, synced = 0, None, 0.0
     async with open_call(url, avatar=avatar, headers=headers, configuration=configuration) as call:
         saying = asyncio.create_task(call.say(babble(seconds)))
-        async for event in call:
-            if isinstance(event, ReceivedPicture):
-                pictures += 1
-                first_s = first_s or time.monotonic() - call.called_at
-            elif isinstance(event, Stats):
-                synced = max(synced, event.synced)
-                if saying.done():
-                    break
+        try:
+            async for event in call:
+                if isinstance(event, ReceivedPicture):
+                    pictures += 1
+                    first_s = first_s or time.monotonic() - call.called_at
+                elif isinstance(event, Stats):
+                    synced = max(synced, event.synced)
+                    if saying.done():
+                        break
+        finally:
+            saying.cancel()
+            await asyncio.gather(saying, return_exceptions=True)
         sdp = call.connection.rtc.localDescription.sdp
     stats = call.stats
     return Outcome(

@@ -56,6 +56,11 @@ DROPS = (
     ("port", "stranger"),
     ("port", "excess"),
 )
+# Of offers that nothing is wrong with; deploy/prometheus/alerts.yml looks for some of them.
+REFUSALS = (
+    "server_full", "client_sessions", "client_rate", "draining", "engine_not_ready",
+    "no_media_port", "offer_timeout",
+)  # fmt: skip
 
 
 class Metrics:
@@ -154,6 +159,10 @@ class Metrics:
             self.closed_frames.labels(reason)
         for queue, reason in DROPS:
             self.dropped.labels(queue, reason)
+        for code in REFUSALS:
+            self.refused.labels(code)
+        for transport in get_args(Transport):
+            self.ended.labels(transport, "never_connected")
 
     def deny(self, code: str) -> None:
         """Counts a request that may not pass."""
