@@ -47,7 +47,7 @@ def _walk(node: Any, summed_by: frozenset[str]) -> Iterator[Asked]:
     if isinstance(node, promql_parser.VectorSelector):
         chosen = {matcher.name: matcher.value for matcher in node.matchers.matchers}
         words = {word for value in chosen.values() for word in re.findall(r"\w+", value)}
-        yield Asked(node.name, summed_by | frozenset(chosen), frozenset(words))
+        yield Asked(node.name or "", summed_by | frozenset(chosen), frozenset(words))
         return
     if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
         summed_by |= frozenset(node.modifier.labels)
