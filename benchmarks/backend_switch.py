@@ -37,6 +37,7 @@ from server.client.capture import I16, Microphone
 from server.protocol import Stats
 
 AROUND_S = 2.0  # before and after the switch
+FIRST_S = 30.0  # for the first picture, on a machine that builds a plan
 SETTLE_S = 4.0  # a call's first delay is found by then
 WITHOUT_S = 6.0  # after the switch: the same once more, with no build beside it
 SPOKEN_S = 300.0
@@ -94,18 +95,19 @@ def stretch(received: Received, began: float, ended: float, counts: Sequence[Sta
     )
 
 
-async def measure_call(port: int, avatar: str) -> dict[str, Any]:
+async def measure_call(port: int, avatar: str, model: str = "bundled") -> dict[str, Any]:
     """One call over a switch: what happened when, and what arrived before, around and after it."""
     aiortc_overrides.apply()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as plans:
-        arguments = ["--plans", "background", "--plans-dir", plans]
+        arguments = ["--model", model, "--plans", "background", "--plans-dir", plans]
         async with starting_server(arguments, port) as server, httpx.AsyncClient() as http:
             await server.until("is ready:")
             microphone = Microphone(_spoken())
             async with recorded_call(
                 server.address, avatar=avatar, sound=microphone, http=http
             ) as caller:
+                await caller.until(lambda got: bool(got.video and got.sound), FIRST_S)
                 begin = time.monotonic()
                 switched = server.began + (await server.until(SWITCHED)).wall_s
                 moved = server.began + (await server.until(MOVED)).wall_s
@@ -232,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=(__doc__ or "").split("\n\n")[0],
         epilog="example: python -m benchmarks.backend_switch --seconds 6 --no-call",
     )
+    parser.add_argument("--model", default="bundled", help="name or folder, causal, with graphs")
     parser.add_argument("--avatar", default="anna")
     parser.add_argument("--seconds", type=float, default=26.0, help="of each stream of pictures")
     parser.add_argument("--every", type=int, default=20, help="hops between two changes")
@@ -247,13 +250,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report["pictures"] = {}
         for hop in given.hops:
             switches = draw_switches(
-                given.avatar, seconds=given.seconds, every=given.every, hop_frames=hop
+                given.avatar,
+                seconds=given.seconds,
+                every=given.every,
+                hop_frames=hop,
+                model=given.model,
             )
             report["pictures"][f"hop_{hop}"] = summary(switches)
             if given.plot is not None and hop == given.hops[0]:
                 plot(switches, given.plot)
     if not given.no_call:
-        report["call"] = asyncio.run(measure_call(given.port, given.avatar))
+        report["call"] = asyncio.run(measure_call(given.port, given.avatar, given.model))
     sys.stdout.write(json.dumps(report, indent=2) + "\n")
     if given.json is not None:
         about = here("python -m benchmarks.backend_switch", arguments or sys.argv[1:]).to_dict()

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from engine.backends.availability import Ready
+from engine.backends.availability import BROKEN_REASONS, Ready
 from engine.backends.select import describe_backends
 from engine.checkpoints import BUNDLED, altered_files, models_dir, resolve_model
 from engine.cpu import cpu_flags
@@ -26,7 +26,7 @@ from engine.published import PUBLISHED
 from engine.spec import ModelSpec
 from server.config import load_settings
 
-Verdict = Literal["ok", "note", "bad"]
+Verdict = Literal["ok", "note", "warn", "bad"]
 
 DEFAULT_PORT = 8080
 CPU_FEATURES = {
@@ -57,7 +57,8 @@ class Check:
 
     Attributes:
         name: what was looked at.
-        verdict: "ok", "note" (works, could be better) or "bad" (serving fails).
+        verdict: "ok", "note" (works, could be better), "warn" (should work here and does not) or
+            "bad" (serving fails).
         found: what is there.
         remedy: what to do; empty when there is nothing to do.
     """
@@ -142,7 +143,8 @@ def check_backends(model: str = "bundled") -> list[Check]:
         if isinstance(item, Ready):
             checks.append(Check(f"backend {name}", "ok", item.detail))
         else:
-            checks.append(Check(f"backend {name}", "note", item.detail, item.remedy))
+            verdict: Verdict = "warn" if item.reason in BROKEN_REASONS else "note"
+            checks.append(Check(f"backend {name}", verdict, item.detail, item.remedy))
     chosen = next((name for name, item in found.items() if isinstance(item, Ready)), None)
     if chosen is None:
         checks.append(Check("backend auto", "bad", "none", "pip install openvino"))
@@ -302,7 +304,7 @@ def format_checks(checks: Iterable[Check]) -> str:
     """The findings as lines of text, each with what to do about it."""
     lines = []
     for check in checks:
-        mark = {"ok": "ok  ", "note": "note", "bad": "BAD "}[check.verdict]
+        mark = {"ok": "ok  ", "note": "note", "warn": "WARN", "bad": "BAD "}[check.verdict]
         lines.append(f"{mark}  {check.name:<20} {check.found}")
         if check.remedy:
             lines.append(f"{'':<27}-> {check.remedy}")

@@ -6,10 +6,12 @@ import argparse
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
+from engine.backends import select
 from engine.plans.cache import PlanCache
 from engine.plans.folder import MANIFEST_FILE
 from server import doctor
@@ -65,6 +67,23 @@ def test_a_folder_without_graphs_says_how_to_export_them(tmp_path: Path) -> None
     assert checks["backend openvino"].verdict == "note"
     assert "export.to_onnx" in checks["backend openvino"].remedy
     assert checks["backend auto"].found == "chooses torch-cpu"
+
+
+def test_a_library_that_cannot_be_loaded_is_a_warning_and_the_next_best_is_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(select, "_version", lambda distribution: "1.0")
+    found = doctor.check_backends()
+    checks = {check.name: check for check in found}
+    assert checks["backend openvino"].verdict == "warn"
+    assert "import of openvino halted" in checks["backend openvino"].found
+    assert checks["backend openvino"].remedy
+    assert checks["backend auto"].found == "chooses onnxruntime"
+    assert any(
+        line.startswith("WARN  backend openvino")
+        for line in doctor.format_checks(found).splitlines()
+    )
 
 
 def test_plans_are_counted_and_what_is_wrong_with_them_has_a_remedy(tmp_path: Path) -> None:
