@@ -172,7 +172,8 @@ async def interrupts(
         await asyncio.sleep(WATCH_S)
         await saying
         sys.stderr.write(f"\r{number + 1}/{count}")
-        yield line.log, began, sent
+        log, line.log = line.log, Log()
+        yield log, began, sent
 
 
 async def run_trials(

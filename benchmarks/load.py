@@ -33,6 +33,7 @@ import numpy as np
 
 from benchmarks.caller import RecordedCall, an_offer, recorded_call
 from benchmarks.latency import Processes, speech_with_clicks, start_server
+from benchmarks.load_causes import Causes, CauseWatch
 from benchmarks.report import BarPlot, Report, Section, Table, cpu_name, here, write_report
 from server import aiortc_overrides
 from server.client.capture import Microphone
@@ -111,12 +112,19 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             await asyncio.sleep(SETTLE_S)
             processes = Processes(server.pid)
             cpu, began = processes.cpu_s(), time.monotonic()
-            phases = {"before": await _watch(calls, options.seconds)}
-            knocking = asyncio.create_task(_knock(client, query))
-            phases["knocking"] = await _watch(calls, options.seconds)
-            knocking.cancel()
-            knocks = await knocking
-            phases["after"] = await _watch(calls, options.seconds)
+            causes = CauseWatch(client, address, server.pid)
+            phases: dict[str, list[CallFigures]] = {}
+            why: dict[str, Causes] = {}
+            knocks: dict[str, Any] = {}
+            for phase in ("before", "knocking", "after"):
+                knocking = (
+                    asyncio.create_task(_knock(client, query)) if phase == "knocking" else None
+                )
+                watching = _watch(calls, options.seconds), causes.watch(options.seconds)
+                phases[phase], why[phase] = await asyncio.gather(*watching)
+                if knocking is not None:
+                    knocking.cancel()
+                    knocks = await knocking
             elapsed = time.monotonic() - began
             used = {name: value - cpu[name] for name, value in processes.cpu_s().items()}
             status = (await client.get("/v1/status")).json()
@@ -142,6 +150,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "engine": status["engine"],
         "spread": [gateway["active"] for gateway in status["sessions"].get("gateways", [])],
         "phases": {name: [asdict(call) for call in figures] for name, figures in phases.items()},
+        "causes": {name: asdict(causes) for name, causes in why.items()},
         "knocks": knocks,
         "killed": killed,
         "cpu_percent_of_one_core": {
@@ -276,6 +285,11 @@ def report_of(figures: dict[str, Any], arguments: Sequence[str]) -> Report:
         names,
         {phase: [call["fps"] for call in calls] for phase, calls in phases.items()},
     )
+    causes = [
+        (phase, *(_listed(of[name]) for name in ("waited_percent", "longest_wait_ms", "stage_ms")),
+         of["loop_lag_ms"], _listed(of["hop_frames"]))
+        for phase, of in figures["causes"].items()
+    ]  # fmt: skip
     knocks = [(answer, count) for answer, count in figures["knocks"]["answers"].items()]
     return Report(
         "Calls at once",
@@ -289,10 +303,32 @@ def report_of(figures: dict[str, Any], arguments: Sequence[str]) -> Report:
                     bars,
                 ],
             ),
+            Section(
+                "What server and machine went through",
+                "A core that was not to be had is the machine's, a late timer with cores free the "
+                "gateway's, a slow batch with cores free the engine's.",
+                [
+                    Table(
+                        (
+                            "",
+                            "waited for a core %",
+                            "longest, of 100 ms",
+                            "stages ms",
+                            "timer late ms",
+                            "hops by frames",
+                        ),
+                        causes,
+                    )
+                ],
+            ),
             Section("The one that knocked", blocks=[Table(("answer", "times"), knocks)]),
         ],
         figures["why"] or f"{figures['calls']} calls",
     )
+
+
+def _listed(figures: dict[str, float] | None) -> str:
+    return ", ".join(f"{name} {value}" for name, value in (figures or {}).items()) or "unknown"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
