@@ -15,7 +15,9 @@ from server.protocol import Stats
 
 NOISE = 3000  # of int16
 SILENT_PEAK = 200  # what is quieter came without the noise
-STUTTER_S = 0.1  # between two packets of 20 ms: more than a browser's buffer bridges
+# Between two packets of 20 ms. A process that is over its quota stands still for up to 100 ms, for
+# which a browser's buffer grows; what is longer is heard.
+STUTTER_S = 0.15
 SYNCED_SHARE = 0.9  # of what it was before
 GOOD_FPS = 24.0
 LOOK_EVERY_S = 0.1
@@ -33,7 +35,7 @@ class Phase:
 
     Attributes:
         lost_sound_ms, silent_sound_ms: whose place stayed empty, or that came without the noise.
-        longest_sound_gap_ms, stutters: between two packets, and how many gaps were over 100 ms.
+        longest_sound_gap_ms, stutters: between two packets, and how many gaps were over 150 ms.
         playout_delay_ms: the most by which the server held sound back.
         fps, longest_picture_gap_ms: of the pictures that came.
         synced: mean share of generated mouth.

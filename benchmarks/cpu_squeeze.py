@@ -44,9 +44,13 @@ def quota(pids: Iterable[int], share: float, root: Path = CGROUPS) -> Iterator[N
     except OSError as error:
         raise NoQuota(f"expected control groups of processor time: {error}") from error
     try:
+        # A group counts as one process of ordinary priority, whatever is inside: only its quota
+        # is to squeeze it.
         if unified:
+            (group / "cpu.weight").write_text("10000")
             (group / "cpu.max").write_text(f"{quota_us} {PERIOD_US}")
         else:
+            (group / "cpu.shares").write_text("262144")
             (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
             (group / "cpu.cfs_quota_us").write_text(str(quota_us))
         for pid in homes:

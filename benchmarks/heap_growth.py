@@ -70,7 +70,9 @@ async def _idle_reading(server: WatchedServer, client: httpx.AsyncClient) -> dic
     return await server.held(by_type=True) | {"process": asdict(ProcessReading.of(server.pid))}
 
 
-def growth(readings: Sequence[dict[str, Any]], calls: Sequence[int], name: str) -> dict[str, float]:
+def growth(
+    readings: Sequence[dict[str, Any]], calls: Sequence[int], name: str
+) -> dict[str, dict[str, Any]]:
     """By how much a table's entries grew for each thousand calls, those that grew most.
 
     Of the straight line through all readings but the first, which is of a server that has just
@@ -84,7 +86,14 @@ def growth(readings: Sequence[dict[str, Any]], calls: Sequence[int], name: str) 
         values = [reading[name].get(key, 0) for reading in readings[1:]]
         found[key] = round(float(np.polyfit(calls[1:], values, 1)[0]) * 1000, 1)
     most = sorted(found, key=found.__getitem__, reverse=True)[:TOLD]
-    return {key: found[key] for key in most if found[key] > 0}
+    return {
+        key: {
+            "per_1000": found[key],
+            "readings": [reading[name].get(key, 0) for reading in readings],
+        }
+        for key in most
+        if found[key] > 0
+    }
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -9,7 +9,7 @@ higher priority, for which it needs root. The microphones give steady noise, so 
 it was lost on the way in. Somebody knocks every second for one of the free places.
 
 What is promised (`held` in the JSON, and the exit status): no sound is lost or silent, or pauses
-for 100 ms; pictures go on, the source's own where hops were late; nobody is let in from
+for 150 ms; pictures go on, the source's own where hops were late; nobody is let in from
 `CLOSED_AFTER_S` on; and `RECOVERED_AFTER_S` after the squeeze lips are synced at 25 pictures a
 second again.
 """
@@ -200,8 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--squeezes", nargs="+", choices=("quota", "neighbours"), default=["quota", "neighbours"]
     )
-    parser.add_argument("--share", type=float, default=0.3, help="of one core, by quota (0.3)")
-    parser.add_argument("--per-core", type=int, default=4, help="busy loops (4)")
+    parser.add_argument("--share", type=float, default=0.6, help="of one core, by quota (0.6)")
+    parser.add_argument("--per-core", type=int, default=2, help="busy loops (2)")
     parser.add_argument(
         "--rest", type=float, default=60.0, help="seconds until admission opens again (60)"
     )

@@ -20,7 +20,7 @@ from server.media_clock import TICK_HZ, now_ticks
 FrameT = TypeVar("FrameT", AudioFrame, VideoFrame)
 
 VIDEO_QUEUE_FRAMES = 3  # 120 ms
-SOUND_QUEUE_BLOCKS = 50  # 1 s: what a gateway that stood still owes its callers at once
+SOUND_QUEUE_BLOCKS = 100  # 2 s: what a gateway that stood still owes, or a slow reader may leave
 
 
 class PlayoutTrack(MediaStreamTrack, Generic[FrameT]):

@@ -11,4 +11,5 @@ def test_what_grows_with_every_call_is_told_and_what_stays_is_not() -> None:
         {"types": {"leaks": 2 * count, "stays": 10 + 90 * (count > 40), "goes": 500 - count}}
         for count in calls
     ]
-    assert growth(readings, calls, "types") == {"leaks": 2000.0}
+    told = growth(readings, calls, "types")
+    assert told == {"leaks": {"per_1000": 2000.0, "readings": [80, 160, 240, 320]}}
