@@ -23,9 +23,10 @@ import os
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ from benchmarks.server_watch import read_metrics
 from engine.media import FRAME_SAMPLES, U8
 from server import aiortc_overrides
 from server.client.capture import I16
+from server.client.errors import CallRefused
 from server.config import BUNDLED_AVATARS
 from server.media_clock import TICK_HZ, TICKS_PER_SAMPLE
 
@@ -61,6 +63,7 @@ SETTLE_S = 4.0  # connecting, and the resting pictures that the judge learns fro
 RESTS_S = 2.0  # the last of them
 SPOKEN_S = (1.0, 4.0)  # how much is heard before an interrupt
 WATCH_S = 1.5  # after it
+ADMITTED_S = 120.0
 PLACES_S = 0.6  # after it, in which no place may be without a picture
 STRIP_PICTURES = (2, 5)  # of the first trials, before and after the interrupt, for somebody to see
 STRIPS, STRIP_WIDTH = 6, 256
@@ -329,7 +332,9 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
                 live = case == "live"
                 transport: Transport = "websocket" if case == "websocket" else "webrtc"
                 camera = clip / "clip.mp4" if live else None
-                async with open_line(transport, address, options.avatar, camera) as line:
+                async with AsyncExitStack() as calling:
+                    opening = partial(open_line, transport, address, options.avatar, camera)
+                    line = await _admitted(calling, opening)
                     if live:
                         found = await run_live_trials(line, options.interrupts, dice, strips)
                     else:
@@ -341,6 +346,24 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         await server.wait()
     told = {"avatar": options.avatar, "backend": options.backend, "calls_beside": options.beside}
     return {**told, **figures}
+
+
+async def _admitted(
+    stack: AsyncExitStack, opening: Callable[[], AbstractAsyncContextManager[Line]]
+) -> Line:
+    """A call, as soon as the server takes it: a busy machine closes admission for a while.
+
+    Raises:
+        CallRefused: it does not for ADMITTED_S.
+    """
+    until = time.monotonic() + ADMITTED_S
+    while True:
+        try:
+            return await stack.enter_async_context(opening())
+        except CallRefused as error:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(error.retry_after_s or 1.0)
 
 
 def _stage_rest(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:

@@ -331,6 +331,10 @@ class Playout(Generic[P]):
         sound[fade:] = 0
         self._sound = sound
 
+    def skip_fading(self) -> None:
+        """Hears that rest has been shown already, in a place before the next one."""
+        self._fading = None
+
     def _insert(self, frame: PlayoutFrame[P]) -> None:
         """Keeps the queue in order; a newer picture of the same place replaces the older."""
         while self._video and self._video[-1].pts >= frame.pts:

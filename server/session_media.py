@@ -17,6 +17,7 @@ from av import AudioFrame, AudioResampler, VideoFrame
 
 from engine.media import Picture
 from server.av_frames import (
+    VIDEO_CLOCK_HZ,
     SpeechResampler,
     frame_from_picture,
     frame_from_sound,
@@ -269,16 +270,24 @@ class SessionMedia:
                 self._on_playback(message)
         self._resampler.forget()  # a millisecond of old speech would open the mouth again
         self.sound_out.drop_waiting()
-        self.video_out.drop_waiting()
+        void = self.video_out.drop_waiting()
         if self._playout is not None and self._times is not None:
             now, base = now_ticks(), self._playout.delay.sound_base
             self._playout.interrupt(self.generation, now)
             self._times.interrupted(now)
+            for frame in void:
+                self.rest_in_place_of(frame)
             if captured and base is not None:
                 self._void_until = now - base + PACKET_TICKS + CAPTURED_TICKS
             self._arm(now)
         self._stream.interrupt(self.generation)
         return self.generation
+
+    def rest_in_place_of(self, frame: VideoFrame) -> None:
+        """Shows the source's own picture where a frame was void before it was sent."""
+        if frame.pts is not None and self._playout is not None:
+            self._playout.skip_fading()
+            self._send_source(frame.pts * TICK_HZ // VIDEO_CLOCK_HZ)
 
     def _without_void(self, added: I16) -> I16:
         """What a packet has added, silent where an interrupt came after its capture."""

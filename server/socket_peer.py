@@ -278,6 +278,8 @@ class SocketPeer:
                 # Void since it was handed to the encoder. H.264 goes on from a picture that the
                 # client has not got: the next one must not need it.
                 self._key_frame = True
+                if not self.video_out.waiting:
+                    self._media.rest_in_place_of(frame)
                 continue
             pts = (frame.pts or 0) * US_PER_S // VIDEO_CLOCK_HZ
             lasts = FRAME_TICKS * US_PER_S // TICK_HZ

@@ -67,12 +67,16 @@ class PlayoutTrack(MediaStreamTrack, Generic[FrameT]):
             self.dropped += 1
         self._queue.put_nowait(frame)
 
-    def drop_waiting(self) -> None:
-        """Drops what waits for the encoder: it is void."""
+    def drop_waiting(self) -> list[FrameT]:
+        """Drops what waits for the encoder, because it is void, and gives it back."""
+        dropped: list[FrameT] = []
         while not self._queue.empty():
-            if self._queue.get_nowait() is None:  # the end stays
+            frame = self._queue.get_nowait()
+            if frame is None:  # the end stays
                 self._queue.put_nowait(None)
-                return
+                break
+            dropped.append(frame)
+        return dropped
 
     async def recv(self) -> FrameT:
         """The next released frame. Who asks for it has sent the one before.

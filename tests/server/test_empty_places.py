@@ -13,12 +13,17 @@ import pytest
 from av import AudioFrame, VideoFrame
 
 from engine.media import F32, Picture
-from server import session_media
+from server import session_media, socket_peer
+from server.av_frames import frame_from_picture
 from server.engine_messages import HopReady, Mode
 from server.engine_stream import EngineFrame
 from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICK_HZ, TICKS_PER_MS
 from server.metrics import Metrics
+from server.protocol import StartMessage
 from server.session_media import MediaLimits, SessionMedia
+from server.socket_peer import SocketPeer
+from server.tracks import SoundOut, VideoOut
+from server.wire import Packet, decode_packet
 
 DELAY = 100 * TICKS_PER_MS
 SPEAKING, RESTING = 200, 100  # levels of the engine's pictures and of the clip's
@@ -149,6 +154,57 @@ def test_an_engine_that_never_answers_an_interrupt_leaves_no_place_empty(
         assert call.media.stats(stalled=False).missing_frames == 0
 
     scenario(mode, act)
+
+
+def test_a_picture_that_waits_for_the_encoder_gives_its_place_to_the_source(
+    scenario: Scenario,
+) -> None:
+    def act(call: Call) -> None:
+        place = call.shown[-1][0]
+        void = frame_from_picture(_picture(SPEAKING), place * FRAME_TICKS)
+        call.media.video_out.release(void)
+        call.media.interrupt()
+        before = len(call.shown)
+        call.talk(3)
+        assert call.shown[before] == (place, RESTING)
+        assert {level for _, level in call.shown[before:]} == {RESTING}, "it does not open again"
+
+    scenario("avatar", act)
+
+
+def test_so_does_a_picture_that_is_with_a_sockets_encoder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    media = SimpleNamespace(
+        generation=0, speech=None, sound_out=SoundOut(0), video_out=VideoOut(0), shown=[]
+    )
+
+    def rest(frame: VideoFrame) -> None:
+        media.video_out.release(frame_from_picture(_picture(RESTING), 0))
+
+    def encode(frame: VideoFrame, key_frame: bool) -> tuple[bytes, int]:
+        level = int(frame.to_ndarray()[0, 0])
+        if level == SPEAKING:
+            media.generation += 1  # an interrupt comes while it is with the encoder
+        return bytes([level, key_frame]), 0
+
+    async def main() -> Packet:
+        sent: asyncio.Queue[bytes] = asyncio.Queue()
+        socket = cast(Any, SimpleNamespace(send_bytes=sent.put))
+        log = cast(Any, SimpleNamespace())
+        peer = SocketPeer(socket, StartMessage(), "avatar", cast(Any, media), log, lambda why: None)
+        peer._sound_sent.set()
+        media.video_out.release(frame_from_picture(_picture(SPEAKING), 0))
+        sending = asyncio.create_task(peer._send_pictures())
+        packet = decode_packet(await sent.get())
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        return packet
+
+    media.rest_in_place_of = rest
+    monkeypatch.setattr(socket_peer, "picture_encoder", lambda video: encode)
+    packet = asyncio.run(main())
+    assert (packet.generation, packet.payload) == (1, bytes([RESTING, True]))
 
 
 def test_an_avatar_whose_engine_is_gone_stays_for_three_places_and_rests_then(
