@@ -1,4 +1,4 @@
-"""Calls that come shortly after each other, on a turned clock: nobody's delay leaps."""
+"""Calls that come shortly after each other, on a turned clock: nobody's hops wait for long."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ from server import engine_streams, hop_length
 from server.engine_messages import EngineSettings, OpenSession
 from server.engine_streams import StreamsCore
 from server.hop_length import HopLength
-from server.media_clock import TICKS_PER_MS
-from server.playout import DelayControl
 from tests.server_fakes import make_avatar
 
 COSTS_MS = {1: 15.0, 2: 20.0, 4: 30.0}  # of one hop; two cores of an EPYC
 CONNECTING = 1.25  # by which a hop is slower while calls connect on the same cores
 APART_MS = 300.0  # between two calls
 PACKET_MS, PACKET_SAMPLES = 20.0, 320
-INITIAL_MS, CEILING_MS = 175, 800
 
 
 class Engine:
-    """An engine whose hops take what they are said to, with a playout's delay for each call.
+    """An engine whose hops take what they are said to.
 
     Attributes:
         now_ms: the clock.
-        delays: of each call's playout.
+        waited_ms: from the end of each hop's last frame until the hop was done.
         late_hops: dropped whole.
     """
 
@@ -38,10 +35,9 @@ class Engine:
             monkeypatch.setattr(module.time, "monotonic", lambda: self.now_ms / 1000)
         self.core = core
         core._hop_length = HopLength(COSTS_MS, lambda: self.now_ms / 1000)
-        self.delays: dict[str, DelayControl] = {}
+        self.waited_ms: list[float] = []
         self._sent: dict[str, int] = {}
         self._began: dict[str, float] = {}
-        self._lengths: dict[str, int] = {}
         self._noise = np.random.default_rng(0)
         run_due = core._scheduler.run_due
 
@@ -55,30 +51,22 @@ class Engine:
         monkeypatch.setattr(core._scheduler, "run_due", run_in_time)
 
     def call(self) -> None:
-        name = str(len(self.delays))
+        name = str(len(self._began))
         self.core.open(OpenSession(name, "avatar", "ada", "", 0, 0, 0, 0, 0, seed=0))
         self._began[name], self._sent[name] = self.now_ms, 0
-        self.delays[name] = DelayControl(
-            INITIAL_MS * TICKS_PER_MS, CEILING_MS * TICKS_PER_MS, hop_frames=1
-        )
 
     def run_until(self, end_ms: float) -> None:
         while self.now_ms < end_ms:
-            for name in self.delays:
+            for name in self._began:
                 while self._arrival_ms(name) <= self.now_ms:
                     self._push(name)
             results = self.core.step()
             if not results:
-                self.now_ms = min(self._arrival_ms(name) for name in self.delays)
+                self.now_ms = min(self._arrival_ms(name) for name in self._began)
             for result in results:
                 self.late_hops += result.late_hops
-                delay = self.delays[result.session]
-                media_ms = self._began[result.session] + 40.0 * result.frames[0].index
-                delay.observe_hop(round((self.now_ms - media_ms) * TICKS_PER_MS))
-                length = result.next_hop_frames
-                if length is not None and length != self._lengths.get(result.session):
-                    self._lengths[result.session] = length
-                    delay.change_hop(length)
+                end = result.frames[-1].index + 1
+                self.waited_ms.append(self.now_ms - self._began[result.session] - 40.0 * end)
 
     def _arrival_ms(self, name: str) -> float:
         return self._began[name] + (self._sent[name] + 1) * PACKET_MS
@@ -87,7 +75,6 @@ class Engine:
         samples = self._noise.standard_normal(PACKET_SAMPLES).astype(np.float32) * 0.1
         self.core.push_audio(name, samples, 0)
         self._sent[name] += 1
-        self.delays[name].observe_sound(round(PACKET_MS * TICKS_PER_MS))
 
 
 @pytest.fixture
@@ -99,26 +86,26 @@ def core(tmp_path: Path, tiny_onnx_model: Path) -> StreamsCore:
     return core
 
 
-def _delays_ms(core: StreamsCore, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """By how much the sound of four calls is held back in the end that began within a second."""
+def _longest_wait_ms(core: StreamsCore, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Of the hops of four calls that begin within a second."""
     engine = Engine(core, monkeypatch)
     for number in range(4):
         engine.call()
         engine.run_until((number + 1) * APART_MS)
-    engine.run_until(6000.0)
+    engine.run_until(3000.0)
     assert engine.late_hops == 0
     assert {session.stream.hop_frames for session in core._sessions.values()} == {4}
-    return [delay.offset / TICKS_PER_MS for delay in engine.delays.values()]
+    return max(engine.waited_ms)
 
 
 def test_calls_that_begin_within_a_second_do_not_hold_each_other_up(
     core: StreamsCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert max(_delays_ms(core, monkeypatch)) < 380
+    assert _longest_wait_ms(core, monkeypatch) < 240  # 140 alone
 
 
 def test_they_would_if_each_waited_for_a_pause_to_lengthen_its_hops(
     core: StreamsCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(core, "_somebody_waits", lambda: False)
-    assert max(_delays_ms(core, monkeypatch)) > 400
+    assert _longest_wait_ms(core, monkeypatch) > 270
