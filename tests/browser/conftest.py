@@ -1,4 +1,8 @@
-"""A real server process, a real headless Chromium with a fake microphone and camera."""
+"""A real headless Chromium with a fake microphone and camera, and real server processes.
+
+Both take seconds to start, so the tests of this folder share them: every page has a context of its
+own, and every test leaves the server without a call.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import urllib.error
 import urllib.request
 import wave
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +55,46 @@ def _needs(present: bool, what: str) -> None:
     pytest.skip(f"{what} is absent: apt-get install chromium espeak-ng")
 
 
-@pytest.fixture(scope="module")
+class Shared:
+    """What was started for this folder's tests: a browser, and a server of each kind."""
+
+    def __init__(self) -> None:
+        self.stack = ExitStack()
+        self.browser: Browser | None = None
+        self.servers: dict[tuple[str, ...], Server] = {}
+
+    def end(self) -> None:
+        self.stack.close()
+        self.browser = None
+        self.servers.clear()
+
+
+SHARED = pytest.StashKey[Shared]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SHARED] = Shared()
+
+
+@pytest.fixture(scope="session")
+def shared(pytestconfig: pytest.Config) -> Shared:
+    return pytestconfig.stash[SHARED]
+
+
+@pytest.hookimpl(trylast=True)  # after the test's own fixtures
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Ends what is shared after the folder's last test: playwright holds asyncio's loop."""
+    folder = Path(__file__).parent
+    if nextitem is None or folder not in nextitem.path.parents:
+        item.config.stash[SHARED].end()
+
+
+@pytest.fixture(scope="session")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("browser")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def speech(scratch: Path) -> Speech:
     """Two sentences by espeak-ng with a pause before each."""
     _needs(shutil.which("espeak-ng") is not None, "espeak-ng")
@@ -87,7 +126,7 @@ def _read_wav(path: Path) -> F64:
     return louder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def camera_file(scratch: Path) -> Path:
     """An avatar's clip as the picture of a 640 x 480 camera."""
     path = scratch / "camera.y4m"
@@ -118,14 +157,23 @@ def settings() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def server(scratch: Path, backend: str, settings: dict[str, str]) -> Iterator[Server]:
+def server(shared: Shared, scratch: Path, backend: str, settings: dict[str, str]) -> Server:
     """`lipwire serve` with the bundled avatars and one place."""
+    kind = (backend, *(f"{name}={value}" for name, value in sorted(settings.items())))
+    if kind not in shared.servers:
+        log = scratch / f"server{len(shared.servers)}.log"
+        running = shared.stack.enter_context(_serve(log, backend, settings))
+        shared.servers[kind] = running
+    return shared.servers[kind]
+
+
+@contextmanager
+def _serve(log: Path, backend: str, settings: dict[str, str]) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "server.cli", "serve"]
     command += ["--port", str(port), "--max-sessions", "1", "--backend", backend]
-    log = scratch / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=REPOSITORY, stdout=output, stderr=output, env=os.environ | settings
@@ -153,7 +201,7 @@ def _is_ready(server: Server, process: subprocess.Popen[bytes]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def browser(speech: Speech, camera_file: Path) -> Iterator[Browser]:
+def browser(shared: Shared, speech: Speech, camera_file: Path) -> Browser:
     """Chromium; permission for microphone and camera is each context's affair."""
     _needs(CHROMIUM.exists(), str(CHROMIUM))
     flags = [
@@ -165,13 +213,13 @@ def browser(speech: Speech, camera_file: Path) -> Iterator[Browser]:
         f"--use-file-for-fake-audio-capture={speech.path}",
         f"--use-file-for-fake-video-capture={camera_file}",
     ]
-    # The loop that playwright runs must end before other tests use asyncio, hence the scope.
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
+    if shared.browser is None:
+        playwright = shared.stack.enter_context(sync_playwright())
+        shared.browser = playwright.chromium.launch(
             executable_path=CHROMIUM, headless=True, args=flags, timeout=60_000
         )
-        yield browser
-        browser.close()
+        shared.stack.callback(shared.browser.close)
+    return shared.browser
 
 
 @pytest.fixture(scope="module")
