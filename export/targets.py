@@ -83,7 +83,8 @@ def refuses_f8(name: str, component: Component, precision: Precision) -> str | N
     """Why a target that takes f8 does not take it of this component; None if it does."""
     if precision != "f8" or component == "unet":
         return None
-    return f"{name} takes f8 of the unet only; of the {component} it takes f16, bf16 and f32"
+    why = "; a decoder in f8 saves 0.3 MB of the bundled model" if component == "decoder" else ""
+    return f"{name} takes f8 of the unet only; of the {component} it takes f16, bf16 and f32{why}"
 
 
 def lacks_f8(name: str, precision: Precision) -> str | None:

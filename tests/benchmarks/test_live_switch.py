@@ -13,8 +13,9 @@ from benchmarks.backend_switch import measure_call
 
 @pytest.mark.slow
 def test_a_call_loses_neither_pictures_nor_sound_when_another_backend_takes_over(
-    tiny_onnx_model: Path,
+    tiny_onnx_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("LIPWIRE_PLAN_CACHE")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     found = asyncio.run(measure_call(port, "anna", str(tiny_onnx_model)))
