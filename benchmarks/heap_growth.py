@@ -121,11 +121,13 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
                 )
                 told = {k: readings[-1][k] for k in ("objects", "tasks", "allocator")}
                 sys.stderr.write(f"{calls[-1]} calls: {told}\n")
+            complaints = server.kinds_of_complaints()
     lines = [sum(reading["lines"].values()) for reading in readings]
     used = [(reading["allocator"] or {}).get("used", float("nan")) for reading in readings]
     return {
         "done": dict(sorted(callers.doings.counts.items())),
         "failed": dict(callers.doings.failures.most_common()),
+        "log": dict(complaints.most_common(TOLD)),
         "calls": calls,
         "objects": [reading["objects"] for reading in readings],
         "python_kb": [round(size / 1000) for size in lines],

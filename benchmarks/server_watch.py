@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -116,6 +117,17 @@ class WatchedServer:
     def complaints(self) -> list[str]:
         """Lines of its log."""
         return self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+    def kinds_of_complaints(self) -> Counter[str]:
+        """Its warnings and errors without what is another each time: date, session, numbers.
+
+        No tracebacks: they name folders.
+        """
+        return Counter(
+            " ".join(word for word in line.split() if not any(c.isdigit() for c in word))[:120]
+            for line in self.complaints()
+            if " ERROR " in line or " WARNING " in line
+        )
 
 
 async def read_metrics(client: httpx.AsyncClient, address: str) -> dict[str, float]:

@@ -128,11 +128,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
             metrics = await server.metrics(client)
-            complaints = Counter(
-                _kind(line)
-                for line in server.complaints()
-                if " ERROR " in line or " WARNING " in line  # no tracebacks: they name folders
-            )
+            complaints = server.kinds_of_complaints()
     trends = trends_of(readings, options.warm_up_s)
     grown = [n for n, t in trends.items() if t.grows(TOLERANCES_PER_HOUR[n])]
     return {
@@ -163,12 +159,6 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
         return None
     low, middle, high = np.percentile(values, (1, 50, 99))
     return {"p1": round(low, 1), "p50": round(middle, 1), "p99": round(high, 1)}
-
-
-def _kind(line: str) -> str:
-    """A line of the log without what is another each time: date, session, numbers."""
-    words = [word for word in line.split() if not any(c.isdigit() for c in word)]
-    return " ".join(words)[:120]
 
 
 def _growth(types: dict[str, dict[str, int]]) -> dict[str, int]:
