@@ -125,6 +125,7 @@ async def starve(
     let_in = [knock.at_s for knock in knocks if knock.code == "taken"]
     return {
         "squeeze": which,
+        "backend": calls[0].told[-1][1].backend,
         "by": f"{options.share} of a core" if which == "quota" else f"{options.per_core} a core",
         "calls": told,
         "dropped": {queue: n - before[queue] for queue, n in after.items() if n > before[queue]},
