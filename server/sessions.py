@@ -15,6 +15,7 @@ from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 
+from engine.errors import AvatarError
 from server.avatars import AvatarLibrary
 from server.config import Settings
 from server.engine_host import EngineHost
@@ -336,9 +337,13 @@ class Sessions:
         )
 
     def _clip(self, session: Session) -> ClipPictures | None:
+        """The clip of the call's avatar; None for a camera, or where it was removed just now."""
         if session.avatar is None or session.mode == "live":
             return None
-        return self._clips.open(self._library.get(session.avatar))
+        try:
+            return self._clips.open(self._library.get(session.avatar))
+        except (AvatarError, OSError):
+            return None  # the engine says why
 
     def _peer(
         self,
