@@ -122,7 +122,9 @@ export class Call extends EventTarget {
 
   #pass(type, detail) {
     if (type === "message" && detail.type === "session.ready") this.ready = detail;
-    if (type === "message" && detail.type === "error" && detail.fatal) {
+    const isError = type === "message" && detail.type === "error";
+    // Where the server says when to come back, the session does.
+    if (isError && detail.fatal && detail.retry_after_ms == null) {
       this.fail(new Error(detail.message));
       return;
     }

@@ -39,6 +39,8 @@ export class Connection extends EventTarget {
 
   constructor() {
     super();
+    /** Seconds until the server wants to be asked again; undefined where it did not say. */
+    this.retryAfterS = undefined;
     /** Resolves once the connection is of no more use. */
     this.lost = new Promise((resolve) => {
       this.#lose = resolve;
@@ -179,6 +181,10 @@ export class Connection extends EventTarget {
       return; // not ours: the protocol is JSON only
     }
     if (message.type === "session.ready") this.#resumeToken = message.resume_token ?? null;
+    // The server ends the call, and may have said for how long it takes no other.
+    if (message.type === "error" && message.fatal && message.retry_after_ms != null) {
+      this.retryAfterS = Math.ceil(message.retry_after_ms / 1_000);
+    }
     this.#emit("message", message);
   }
 

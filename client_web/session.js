@@ -95,7 +95,9 @@ export class Session extends EventTarget {
         return;
       }
       await this.#wait(
-        error?.retryAfterS ?? BACKOFF_S[Math.min(failures, BACKOFF_S.length - 1)],
+        error?.retryAfterS ??
+          connection.retryAfterS ??
+          BACKOFF_S[Math.min(failures, BACKOFF_S.length - 1)],
         error,
       );
       failures += 1;

@@ -72,7 +72,7 @@ def add_access(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=allowed_origins,
-            allow_methods=["GET", *sorted(CHANGING)],
+            allow_methods=["GET", "OPTIONS", *sorted(CHANGING)],
             allow_headers=["authorization", "content-type", "if-match", "resume-token"],
             expose_headers=["accept-patch", "location", "link", "etag", "retry-after"],
         )

@@ -6,6 +6,7 @@ harm, and to drop a part of it would hide that.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -29,6 +30,11 @@ class RateLimit:
         self._clock = clock
         self._left = burst
         self._at = clock()
+
+    @property
+    def full_in_ms(self) -> int:
+        """Until a whole burst may come again."""
+        return math.ceil((self._burst - self._left) / self._per_s * 1000)
 
     def allows(self, amount: float = 1.0) -> bool:
         """Counts so much; whether it was not too much."""
@@ -60,6 +66,12 @@ class SocketRate:
         burst = BURST_PACKETS + window_ms / SHORTEST_PACKET_MS
         self._packets = RateLimit(burst, PACKETS_PER_S, clock)
         self._bytes = RateLimit(BURST_BYTES, BYTES_PER_S, clock)
+
+    @property
+    def full_in_ms(self) -> int:
+        """Until whole bursts of everything may come again."""
+        limits = (self._messages, self._packets, self._bytes)
+        return max(limit.full_in_ms for limit in limits)
 
     def excess(self, text: str | None, data: bytes | None) -> str | None:
         """Counts what came; None, or what the client should have done."""

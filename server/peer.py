@@ -250,7 +250,7 @@ class Peer:
     def _on_message(self, data: str | bytes) -> None:
         if not self._rate.allows():
             expected = f"expected at most {BURST_MESSAGES} control messages at once"
-            self.send(ErrorMessage("too_many", expected, fatal=True))
+            self.send(ErrorMessage("too_many", expected, True, self._rate.full_in_ms))
             self._on_end("flood")
             return
         try:

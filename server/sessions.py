@@ -25,7 +25,7 @@ from server.media_network import MediaNetwork
 from server.metrics import Metrics, Transport
 from server.peer import Peer
 from server.places import Places
-from server.protocol import DrainingMessage, StartMessage
+from server.protocol import DrainingMessage, ErrorMessage, StartMessage
 from server.rtp_metrics import ConnectionMeter
 from server.session import Draining, EngineNotReady, Session, SessionUnknown
 from server.session_media import SessionMedia
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 OpenSocket = Callable[[], Awaitable[tuple[WebSocket, StartMessage]]]
 
 GOING_AWAY = 1001
+ANOTHER_SERVER_MS = 3_000  # until another process should be there
 
 
 class Sessions:
@@ -281,7 +282,9 @@ class Sessions:
             logger.warning("draining: %d calls did not end in time", len(self._sessions))
 
     async def close(self) -> None:
-        """Ends all calls and waits until nothing of them is left."""
+        """Ends all calls, tells their clients so, and waits until nothing of them is left."""
+        for session in self._sessions.values():
+            session.send(ErrorMessage("draining", "the server ends", True, ANOTHER_SERVER_MS))
         await asyncio.gather(*(self._end(s, "shutdown") for s in list(self._sessions.values())))
         await asyncio.gather(*self._endings, return_exceptions=True)
 

@@ -160,7 +160,7 @@ class SocketPeer:
     def _take(self, text: str | None, data: bytes | None) -> None:
         excess = self._rate.excess(text, data)
         if excess is not None:
-            self.send(ErrorMessage("too_many", excess, fatal=True))
+            self.send(ErrorMessage("too_many", excess, True, self._rate.full_in_ms))
             self._let_go("flood")
             return
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from engine.errors import LipwireError
+from server.protocol import ErrorMessage
 
 
 class CallError(LipwireError):
@@ -31,7 +32,23 @@ class CallRefused(CallError):
 
 
 class CallEnded(CallError):
-    """The server or the network ended the call."""
+    """The server or the network ended the call.
+
+    Attributes:
+        code: short name for programs; "" where the server gave none.
+        retry_after_s: when to call again, None where that does not matter.
+    """
+
+    def __init__(self, message: str, code: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.code, self.retry_after_s = code, retry_after_s
+
+
+def ending(error: ErrorMessage) -> CallEnded:
+    """Why the server ended the call, in its words."""
+    retry_ms = error.retry_after_ms
+    retry_s = None if retry_ms is None else retry_ms / 1000
+    return CallEnded(f"{error.code}: {error.message}", error.code, retry_s)
 
 
 def refusal(status: int, body: bytes | bytearray, retry_after: str | None) -> CallRefused:

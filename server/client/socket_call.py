@@ -21,7 +21,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from server.client.errors import CallEnded, CallError, refusal
+from server.client.errors import CallEnded, CallError, ending, refusal
+from server.client.patience import once_let_in
 from server.protocol import (
     ClientMessage,
     CreditMessage,
@@ -203,7 +204,7 @@ class SocketCall:
                 if isinstance(event, CreditMessage):
                     await self._take_credit(event)
                 if isinstance(event, ErrorMessage) and event.fatal:
-                    problem = CallEnded(f"{event.code}: {event.message}")
+                    problem = ending(event)
                 await self._events.put(event)
         except ConnectionClosed as error:
             problem = problem or CallEnded(f"the call has ended: {error}")
@@ -230,6 +231,7 @@ async def open_call(
     rate_hz: RateHz = 48_000,
     video: VideoCodec = "jpeg",
     headers: dict[str, str] | None = None,
+    patience_s: float = 0.0,
 ) -> AsyncIterator[SocketCall]:
     """A call for the time of a `with` block.
 
@@ -237,6 +239,7 @@ async def open_call(
         url: of the server, such as `http://localhost:8080`.
         rate_hz: of the speech that is sent and of the sound that comes back.
         headers: more HTTP headers, a token for one.
+        patience_s: for how long to ask again, when the server says so, where it takes no call.
 
     Raises:
         CallRefused: the server does not take the call.
@@ -244,18 +247,7 @@ async def open_call(
     """
     query = {"mode": mode} | ({"avatar": avatar} if avatar else {})
     address = f"{url.rstrip('/').replace('http', 'ws', 1)}/v1/media?{urlencode(query)}"
-    try:
-        connection = await connect(
-            address,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            compression=None,
-            max_size=MAX_PACKET_BYTES,
-            additional_headers=headers,
-        )
-    except InvalidStatus as error:
-        answer = error.response
-        retry = answer.headers.get("Retry-After")
-        raise refusal(answer.status_code, answer.body or b"", retry) from error
+    connection = await once_let_in(lambda: _connect(address, headers), patience_s)
     tasks: list[asyncio.Task[Any]] = []
     try:
         try:
@@ -274,3 +266,18 @@ async def open_call(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await connection.close()
+
+
+async def _connect(address: str, headers: dict[str, str] | None) -> ClientConnection:
+    try:
+        return await connect(
+            address,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            compression=None,
+            max_size=MAX_PACKET_BYTES,
+            additional_headers=headers,
+        )
+    except InvalidStatus as error:
+        answer = error.response
+        retry = answer.headers.get("Retry-After")
+        raise refusal(answer.status_code, answer.body or b"", retry) from error

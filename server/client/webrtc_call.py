@@ -22,7 +22,8 @@ import httpx
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCIceServer
 
 from server.client.capture import I16, CameraSource, Microphone, open_camera
-from server.client.errors import CallEnded, CallError, CallRefused, refusal
+from server.client.errors import CallEnded, CallError, CallRefused, ending, refusal
+from server.client.patience import once_let_in
 from server.client.webrtc_connection import (
     Connection,
     Received,
@@ -215,13 +216,17 @@ class WebRtcCall:
     async def _resume_within(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self._over:
+            wait_s = RETRY_S
             try:
                 return await self.resume()
             except (httpx.TransportError, CallError) as error:
-                gone = isinstance(error, CallRefused) and error.status == httpx.codes.NOT_FOUND
-                if gone or time.monotonic() + RETRY_S > deadline:
+                gone = False
+                if isinstance(error, CallRefused):
+                    gone = error.status == httpx.codes.NOT_FOUND
+                    wait_s = error.retry_after_s or RETRY_S
+                if gone or time.monotonic() + wait_s > deadline:
                     raise CallEnded(str(error)) from error
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(wait_s)
 
     async def _negotiate(
         self, connection: Connection, path: str, query: dict[str, str], headers: dict[str, str]
@@ -272,7 +277,7 @@ class WebRtcCall:
             case Stats():
                 self.stats = event
             case ErrorMessage(fatal=True):
-                self._problem = CallEnded(f"{event.code}: {event.message}")
+                self._problem = ending(event)
         self._events.append(event)
         if len(self._events) > WAITING_EVENTS:
             self._drop_oldest_media()
@@ -318,6 +323,7 @@ async def open_call(
     headers: dict[str, str] | None = None,
     http: httpx.AsyncClient | None = None,
     configuration: RTCConfiguration | None = None,
+    patience_s: float = 0.0,
 ) -> AsyncIterator[WebRtcCall]:
     """A call for the time of a `with` block.
 
@@ -331,6 +337,7 @@ async def open_call(
         http: the HTTP client to use, which has headers of its own; None: a new one.
         configuration: of the connection; None: with the STUN and TURN servers that the server
             tells of.
+        patience_s: for how long to ask again, when the server says so, where it takes no call.
 
     Raises:
         CallRefused: the server does not take the call.
@@ -352,7 +359,7 @@ async def open_call(
                 stack.callback(track.stop)
         call = WebRtcCall(url, http, microphone, shown, configuration, resume=resume)
         stack.push_async_callback(call.close)
-        await call.begin(query)
+        await once_let_in(lambda: call.begin(query), patience_s)
         if resume:
             keeper = asyncio.create_task(call.keep(), name="call-keeper")
             stack.push_async_callback(_cancelled, keeper)

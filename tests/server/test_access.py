@@ -116,6 +116,8 @@ def test_a_listed_page_may_ask_from_elsewhere_and_read_the_answer() -> None:
     before = http.options("/v1/sessions", headers=asked | wanted)
     assert before.status_code == 200
     assert before.headers["access-control-allow-origin"] == ELSEWHERE
+    asked["access-control-request-method"] = "OPTIONS"  # a WHIP client asks what may be sent
+    assert http.options("/v1/whip/stage", headers=asked).status_code == 200
     answer = http.post("/v1/sessions", headers=bearer("call") | {"origin": ELSEWHERE})
     assert answer.status_code == 200
     assert "location" in answer.headers["access-control-expose-headers"].lower()

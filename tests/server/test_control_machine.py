@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from server.logs import SessionLog
+from server.message_rate import BURST_MESSAGES, MessageRate
 from server.peer import Peer
 from server.session_media import SessionMedia
 
@@ -102,6 +103,20 @@ class ControlChannel(RuleBasedStateMachine):
         self.loop.run_until_complete(self.peer.close())
         asyncio.set_event_loop(None)
         self.loop.close()
+
+
+def test_who_floods_is_told_for_how_long_to_wait() -> None:
+    machine = ControlChannel()
+    machine.peer._rate = MessageRate(lambda: 0.0)
+    try:
+        for _ in range(BURST_MESSAGES + 1):
+            machine.peer._on_message('{"type": "ping"}')
+        error = machine.channel.sent[-1]
+        assert (error["code"], error["fatal"]) == ("too_many", True)
+        assert error["retry_after_ms"] == 2_000
+        assert machine.ends == ["flood"]
+    finally:
+        machine.teardown()
 
 
 TestControlChannel = ControlChannel.TestCase

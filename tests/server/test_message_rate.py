@@ -10,6 +10,7 @@ def test_a_burst_passes_and_a_flood_does_not() -> None:
     rate = MessageRate(lambda: now)
     assert all(rate.allows() for _ in range(BURST_MESSAGES))
     assert not rate.allows()
+    assert rate.full_in_ms == BURST_MESSAGES / MESSAGES_PER_S * 1000
     now = 1.0
     assert sum(rate.allows() for _ in range(1000)) == MESSAGES_PER_S
     now = 1000.0
