@@ -23,7 +23,7 @@ from server.quoting import quoted
 CHANNEL = "lipwire"
 MAX_MESSAGE_BYTES = 16_384
 
-AudioCodec = Literal["pcm16"]
+AudioCodec = Literal["pcm16", "opus"]
 VideoCodec = Literal["jpeg", "h264"]
 RateHz = Literal[16_000, 48_000]
 
@@ -45,7 +45,7 @@ class StartMessage:
     """WebSocket only, the first message: what sound and pictures the client wants.
 
     Attributes:
-        rate_hz: of pcm16 sound, both ways.
+        rate_hz: of pcm16 sound, both ways; Opus has 48 kHz.
     """
 
     audio: AudioCodec = "pcm16"

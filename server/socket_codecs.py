@@ -1,4 +1,4 @@
-"""Between packets of the WebSocket and frames: pcm16, JPEG and H.264."""
+"""Between packets of the WebSocket and frames: pcm16, JPEG, H.264; Opus is in `socket_opus`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from av.video.reformatter import ColorRange
 from engine.media import FPS
 from server.av_frames import MAX_CAMERA_PIXELS, VIDEO_CLOCK_HZ, VIDEO_TIME_BASE
 from server.media_clock import TICK_HZ
-from server.protocol import ProtocolError, VideoCodec
+from server.protocol import ProtocolError, StartMessage, VideoCodec
+from server.socket_opus import OpusDecoder, OpusEncoder
 from server.timeline import I16
 from server.wire import KEY_FRAME, US_PER_S, Codec, Packet
 
@@ -78,15 +79,29 @@ class SoundDecoder:
 class SoundEncoder:
     """48 kHz blocks to pcm16 payloads of one rate."""
 
+    codec = Codec.PCM16
+
     def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
         self._resampler = None
         if rate_hz != TICK_HZ:
             self._resampler = AudioResampler(format="s16", layout="mono", rate=rate_hz)
 
-    def encode(self, frame: AudioFrame) -> bytes:
-        """Little-endian samples; empty while the resampler's filter fills."""
+    def encode(self, frame: AudioFrame) -> tuple[bytes, int]:
+        """Little-endian samples and their microseconds; none while the resampler fills."""
         frames = [frame] if self._resampler is None else self._resampler.resample(frame)
-        return b"".join(part.to_ndarray().astype("<i2").tobytes() for part in frames)
+        payload = b"".join(part.to_ndarray().astype("<i2").tobytes() for part in frames)
+        return payload, len(payload) // 2 * US_PER_S // self._rate_hz
+
+
+def sound_decoder(start: StartMessage) -> SoundDecoder | OpusDecoder:
+    """For what a client said that it sends."""
+    return OpusDecoder() if start.audio == "opus" else SoundDecoder(start.rate_hz)
+
+
+def sound_encoder(start: StartMessage) -> SoundEncoder | OpusEncoder:
+    """For what a client said that it wants."""
+    return OpusEncoder() if start.audio == "opus" else SoundEncoder(start.rate_hz)
 
 
 class PictureDecoder:

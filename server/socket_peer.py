@@ -40,7 +40,7 @@ from server.protocol import (
     encode_message,
 )
 from server.session_media import SessionMedia
-from server.socket_codecs import PictureDecoder, SoundDecoder, SoundEncoder, picture_encoder
+from server.socket_codecs import PictureDecoder, picture_encoder, sound_decoder, sound_encoder
 from server.speech_queue import AudioOverrun, to_us
 from server.wire import US_PER_S, Codec, Packet, PacketType, decode_packet, encode_packet
 
@@ -76,7 +76,7 @@ class SocketPeer:
         self._on_end = on_end
         self.sound_out, self.video_out = media.sound_out, media.video_out
         self._sound_sent = asyncio.Event()
-        self._decoder = SoundDecoder(start.rate_hz)
+        self._decoder = sound_decoder(start)
         window = media.speech.until if media.speech is not None else 0
         self._rate = SocketRate(window // TICKS_PER_MS)
         self._messages: asyncio.Queue[ServerMessage] = asyncio.Queue(MAX_WAITING_MESSAGES)
@@ -228,7 +228,7 @@ class SocketPeer:
     # --- out -----------------------------------------------------------------
 
     async def _send_sound(self) -> None:
-        encoder, sequence = SoundEncoder(self._start.rate_hz), 0
+        encoder, sequence = sound_encoder(self._start), 0
         window = self._media.speech.until if self._media.speech is not None else 0
         told = (0, window)
         while True:
@@ -237,17 +237,16 @@ class SocketPeer:
             frame = await self.sound_out.recv()
             self._sound_sent.clear()
             generation = self._media.generation
-            payload = encoder.encode(frame)
+            payload, lasts_us = encoder.encode(frame)
             if payload:
-                samples = len(payload) // 2
                 await self._send_packet(
                     Packet(
                         PacketType.AUDIO,
-                        Codec.PCM16,
+                        encoder.codec,
                         generation,
                         sequence,
                         to_us(frame.pts or 0),
-                        samples * US_PER_S // self._start.rate_hz,
+                        lasts_us,
                         payload,
                     )
                 )

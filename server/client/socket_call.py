@@ -23,7 +23,9 @@ from websockets.typing import Subprotocol
 
 from server.client.errors import CallEnded, CallError, ending, refusal
 from server.client.patience import once_let_in
+from server.media_clock import TICK_HZ
 from server.protocol import (
+    AudioCodec,
     ClientMessage,
     CreditMessage,
     EndMessage,
@@ -41,6 +43,7 @@ from server.protocol import (
     decode_server,
     encode_message,
 )
+from server.socket_opus import OpusEncoder
 from server.wire import (
     KEY_FRAME,
     MAX_PACKET_BYTES,
@@ -70,12 +73,15 @@ class SocketCall:
         generation: of the speech that is sent; each interrupt adds one.
     """
 
-    def __init__(self, connection: ClientConnection, ready: ReadyMessage, rate_hz: int) -> None:
+    def __init__(
+        self, connection: ClientConnection, ready: ReadyMessage, start: StartMessage
+    ) -> None:
         self.ready = ready
         self.generation = 0
         self._connection = connection
-        self._rate_hz = rate_hz
-        self._piece = int(PIECE_S * rate_hz)
+        self._opus = OpusEncoder() if start.audio == "opus" else None
+        self._rate_hz = TICK_HZ if start.audio == "opus" else start.rate_hz
+        self._piece = int(PIECE_S * self._rate_hz)
         self._sequences = {PacketType.AUDIO: 0, PacketType.VIDEO: 0}
         self._sent_samples = 0  # of this generation
         self._window_us = ready.limits.audio_window_us
@@ -87,7 +93,7 @@ class SocketCall:
         """Sends speech as fast as the server's credit allows.
 
         Args:
-            samples: int16 [n] at the call's rate.
+            samples: int16 [n] at the call's rate; Opus ends with up to 20 ms of silence.
 
         Returns:
             False if an interrupt made the rest void.
@@ -98,14 +104,18 @@ class SocketCall:
         generation = self.generation
         for start in range(0, len(samples), self._piece):
             piece = samples[start : start + self._piece]
-            end_us = (self._sent_samples + len(piece)) * US_PER_S // self._rate_hz
+            count = len(piece) if self._opus is None else self._piece
+            end_us = (self._sent_samples + count) * US_PER_S // self._rate_hz
             if not await self._wait_for_credit(generation, end_us):
                 return False
             pts_us = self._sent_samples * US_PER_S // self._rate_hz
-            self._sent_samples += len(piece)
-            lasts_us = len(piece) * US_PER_S // self._rate_hz
-            payload = np.asarray(piece, "<i2").tobytes()
-            await self._send_packet(PacketType.AUDIO, Codec.PCM16, pts_us, lasts_us, payload)
+            self._sent_samples += count
+            if self._opus is None:
+                codec, lasts_us = Codec.PCM16, count * US_PER_S // self._rate_hz
+                payload = np.asarray(piece, "<i2").tobytes()
+            else:
+                codec, (payload, lasts_us) = Codec.OPUS, self._opus.encode_samples(piece)
+            await self._send_packet(PacketType.AUDIO, codec, pts_us, lasts_us, payload)
         return True
 
     async def _wait_for_credit(self, generation: int, end_us: int) -> bool:
@@ -228,6 +238,7 @@ async def open_call(
     *,
     avatar: str | None = None,
     mode: Literal["avatar", "live"] = "avatar",
+    audio: AudioCodec = "pcm16",
     rate_hz: RateHz = 48_000,
     video: VideoCodec = "jpeg",
     headers: dict[str, str] | None = None,
@@ -237,7 +248,8 @@ async def open_call(
 
     Args:
         url: of the server, such as `http://localhost:8080`.
-        rate_hz: of the speech that is sent and of the sound that comes back.
+        audio: how sound travels both ways; `server.socket_opus.OpusDecoder` decodes Opus.
+        rate_hz: of the speech that is given and of the sound that comes back; of Opus 48,000.
         headers: more HTTP headers, a token for one.
         patience_s: for how long to ask again, when the server says so, where it takes no call.
 
@@ -251,14 +263,14 @@ async def open_call(
     tasks: list[asyncio.Task[Any]] = []
     try:
         try:
-            start = StartMessage("pcm16", rate_hz, video)
+            start = StartMessage(audio, rate_hz, video)
             await connection.send(encode_message(start))
             first = decode_server(await connection.recv(decode=True))
         except ConnectionClosed as error:
             raise CallEnded(f"the call ended before it had begun: {error}") from error
         if not isinstance(first, ReadyMessage):
             raise CallEnded(f"expected session.ready, got {first}")
-        call = SocketCall(connection, first, rate_hz)
+        call = SocketCall(connection, first, start)
         tasks = [asyncio.create_task(call._read()), asyncio.create_task(call._keep_alive())]
         yield call
     finally:
