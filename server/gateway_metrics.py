@@ -10,7 +10,6 @@ import h11
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from server.gateway_http import OWN_METRICS, fetch, gateway_socket
@@ -20,20 +19,48 @@ LABEL = "gateway"
 ANSWER_TIMEOUT_S = 1.0
 # The same for all: one release, one engine, one admission.
 SERVER_WIDE = ("lipwire_build_info", "lipwire_engine_", "lipwire_sessions_limit")
-BY_SUPERVISOR = (
-    "lipwire_engine_restarts"  # a gateway that was replaced itself has not seen them all
-)
+# A gateway that was replaced itself has not seen them all.
+BY_SUPERVISOR = "lipwire_engine_restarts_total"
 
 
 def merge(texts: Mapping[int, bytes], state: ServerState) -> bytes:
     """What Prometheus reads of all gateways.
 
+    Line by line: to parse four pages and write them anew takes an event loop from its calls for
+    longer than a packet of sound lasts.
+
     Args:
-        texts: what each that answered would have shown by itself.
+        texts: what each that answered would have shown by itself, as `generate_latest` writes it.
         state: the whole server, as its supervisor last told it.
     """
+    families: dict[str, list[str]] = {}
+    for gateway, text in texts.items():
+        label = f'{LABEL}="{gateway}"'
+        for block in f"\n{text.decode().rstrip()}".split("\n# HELP ")[1:]:
+            family = block[: block.index(" ")]
+            shared = family.startswith(SERVER_WIDE)
+            if family == BY_SUPERVISOR or (shared and family in families):
+                continue
+            help_line, type_line, *samples = block.split("\n")
+            lines = families.setdefault(family, [f"# HELP {help_line}", type_line])
+            lines += samples if shared else [_labelled(sample, label) for sample in samples]
+    merged = "".join(f"{line}\n" for lines in families.values() for line in lines)
+    return merged.encode() + _of_supervisor(state)
+
+
+def _labelled(sample: str, label: str) -> str:
+    """The line of a sample with one more label, the first."""
+    name, brace, rest = sample.partition("{")
+    if brace:
+        return f"{name}{{{label},{rest}"
+    name, _, value = sample.partition(" ")
+    return f"{name}{{{label}}} {value}"
+
+
+def _of_supervisor(state: ServerState) -> bytes:
+    """What only the supervisor knows, as text."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Merged(texts, state))
+    registry.register(_Supervised(state))
     return generate_latest(registry)
 
 
@@ -78,27 +105,11 @@ class ServerMetrics:
             return None
 
 
-class _Merged(Collector):
-    def __init__(self, texts: Mapping[int, bytes], state: ServerState) -> None:
-        self._texts = texts
+class _Supervised(Collector):
+    def __init__(self, state: ServerState) -> None:
         self._state = state
 
     def collect(self) -> Iterable[Metric]:
-        families: dict[str, Metric] = {}
-        for gateway, text in self._texts.items():
-            for family in text_string_to_metric_families(text.decode()):
-                if family.name == BY_SUPERVISOR:
-                    continue
-                shared = family.name.startswith(SERVER_WIDE)
-                if shared and family.name in families:
-                    continue
-                merged = families.setdefault(
-                    family.name, Metric(family.name, family.documentation, family.type)
-                )
-                labels = {} if shared else {LABEL: str(gateway)}
-                for sample in family.samples:
-                    merged.add_sample(sample.name, {**sample.labels, **labels}, sample.value)
-        yield from families.values()
         up = GaugeMetricFamily("lipwire_gateway_up", "The gateway takes calls", labels=[LABEL])
         restarts = CounterMetricFamily(
             "lipwire_gateway_restarts", "Times that the gateway was replaced", labels=[LABEL]
@@ -109,4 +120,4 @@ class _Merged(Collector):
         yield up
         yield restarts
         replaced = self._state.engine_restarts
-        yield CounterMetricFamily(BY_SUPERVISOR, "Engine processes replaced", replaced)
+        yield CounterMetricFamily("lipwire_engine_restarts", "Engine processes replaced", replaced)

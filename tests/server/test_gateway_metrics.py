@@ -54,6 +54,19 @@ def test_every_sample_says_whose_it_is_and_what_all_share_is_there_once() -> Non
     assert "# TYPE lipwire_frames_total counter" in types
 
 
+def test_braces_quotes_and_lines_in_texts_stay_what_they_are() -> None:
+    metrics = Metrics()
+    metrics.denied.labels('a{"b"}\n# HELP x').inc()
+    shown = merge({3: metrics.render()}, STATE).decode()
+    (family,) = (
+        family
+        for family in text_string_to_metric_families(shown)
+        if family.name == "lipwire_requests_denied"
+    )
+    (sample,) = family.samples
+    assert sample.labels == {"gateway": "3", "code": 'a{"b"}\n# HELP x'} and sample.value == 1
+
+
 def test_a_gateway_that_is_down_shows_as_down() -> None:
     lines = merge({0: _gateway(0, 0)}, STATE).decode().splitlines()
     assert 'lipwire_gateway_up{gateway="0"} 1.0' in lines
