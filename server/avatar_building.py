@@ -10,6 +10,7 @@ refused before ffmpeg sees it. Each line on standard output is JSON:
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -34,6 +35,8 @@ STILL_FRAMES = 50  # of a clip made from a photograph
 FACELESS_SHARE = 0.1  # of a clip's frames may show no face: their points lie between the others'
 FIRST_LOOKS = 60  # at the first picture, until its face is found
 MIN_SIDE = 64
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = "the server's disk is full"
 IMAGES = ("jpeg", "png", "webp")
 
 
@@ -241,6 +244,11 @@ def main(arguments: list[str]) -> int:
         return 1
     except MemoryError:
         _say({"error": "expected a file that decodes in less memory"})
+        return 1
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        _say({"error": DISK_FULL})
         return 1
     _say({"done": True})
     return 0

@@ -10,9 +10,10 @@ from fastapi import FastAPI, Request, Response
 
 from server import openapi
 from server.auth import Grant, Tokens
-from server.avatar_uploads import AvatarUploads, UploadRefused
+from server.avatar_uploads import AvatarUploads
 from server.avatars import AvatarInfo
 from server.gateway import Gateway
+from server.upload_jobs import UploadRefused
 
 
 def add_avatar_routes(app: FastAPI, gateway: Gateway) -> None:
@@ -61,8 +62,8 @@ def add_upload_routes(
 
     @app.delete("/v1/avatars/{name}", status_code=204)
     async def remove_avatar(name: str) -> Response:
-        """Removes an uploaded avatar; calls that show it go on."""
-        await asyncio.to_thread(uploads.remove, name)
+        """Removes an uploaded avatar, or one that is being made; calls that show it go on."""
+        await uploads.remove(name)
         on_removed(name)
         return Response(status_code=204)
 

@@ -1,8 +1,4 @@
-"""Avatars that clients bring: taken to a temporary file, decoded in a process of their own.
-
-What a job has come to is written beside the avatars, so that every gateway
-process of this server can answer for it.
-"""
+"""Avatars that clients bring: taken to a temporary file, decoded in a process of their own."""
 
 from __future__ import annotations
 
@@ -11,38 +7,23 @@ import contextlib
 import json
 import logging
 import os
-import re
 import secrets
 import shutil
 import sys
-import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from engine.errors import LipwireError, MediaError
-from server.avatar_building import BuildLimits, sniff
+from engine.errors import MediaError
+from server.avatar_building import DISK_FULL, FULL_DISK, BuildLimits, sniff
 from server.avatars import NAME, AvatarLibrary
+from server.upload_jobs import UploadJobs, UploadRefused
 
 logger = logging.getLogger(__name__)
 
 WORK = ".uploads"  # below the folder of uploads: no avatar's name begins with a dot
-JOB = re.compile(r"[0-9a-f]{32}")
-JOBS_KEPT_S = 3600
+GIVEN_UP = "it was given up before it was done"
 LINE_BYTES = 65_536
-
-
-class UploadRefused(LipwireError):
-    """An upload that is not taken.
-
-    Attributes:
-        status, code: of the HTTP answer.
-    """
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +32,7 @@ class UploadLimits:
     Attributes:
         max_bytes: of a file.
         waiting: uploads at once, of which one is decoded.
-        max_avatars: that are kept.
+        max_avatars, max_total_bytes: that are kept.
         wall_s: for decoding one.
         receive_s: for its bytes to arrive.
     """
@@ -59,6 +40,7 @@ class UploadLimits:
     max_bytes: int = 64 << 20
     waiting: int = 4
     max_avatars: int = 100
+    max_total_bytes: int = 2 << 30
     wall_s: float = 300.0
     receive_s: float = 300.0
     build: BuildLimits = field(default_factory=BuildLimits)
@@ -78,38 +60,38 @@ class AvatarUploads:
         self._limits = limits
         self._one = asyncio.Lock()
         self._names: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._jobs = UploadJobs(folder / WORK)
 
     async def take(self, name: str, pieces: AsyncIterator[bytes]) -> str:
         """The id of the job that makes an avatar of the bytes.
 
         Raises:
-            UploadRefused: the name, the size or the first bytes; or too many at once.
+            UploadRefused: the name, the size or the first bytes; too many at once; no room.
         """
         self._check(name)
         job = secrets.token_hex(16)
         work = self.folder / WORK
+        source = work / f"{job}.part"
         self._names.add(name)
         try:
             work.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._forget_old(work)
-            source = work / f"{job}.part"
-            try:
-                async with asyncio.timeout(self._limits.receive_s):
-                    await self._receive(source, pieces)
-            except TimeoutError:
-                source.unlink(missing_ok=True)
-                raise UploadRefused(408, "upload_timeout", "the file took too long") from None
-            except BaseException:
-                source.unlink(missing_ok=True)
-                raise
-            self._write(job, "waiting", 0, "")
-        except BaseException:
+            self._jobs.forget_old()
+            self._check_room()
+            async with asyncio.timeout(self._limits.receive_s):
+                await self._receive(source, pieces)
+        except BaseException as error:
             self._names.discard(name)
+            source.unlink(missing_ok=True)
+            if isinstance(error, TimeoutError):
+                raise UploadRefused(408, "upload_timeout", "the file took too long") from None
+            if isinstance(error, OSError) and error.errno in FULL_DISK:
+                raise UploadRefused(507, "disk_full", DISK_FULL) from error
             raise
+        self._jobs.write(job, "waiting", 0, "")
         task = asyncio.create_task(self._build(job, name, source), name="avatar-upload")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[name] = task
+        task.add_done_callback(lambda _: self._tasks.pop(name, None))
         return job
 
     def describe(self, job: str) -> dict[str, object]:
@@ -118,24 +100,35 @@ class AvatarUploads:
         Raises:
             UploadRefused: there is none of that id.
         """
-        if JOB.fullmatch(job):
-            with contextlib.suppress(OSError, ValueError):
-                text = (self.folder / WORK / f"{job}.json").read_text(encoding="utf-8")
-                described: dict[str, object] = json.loads(text)
-                return described
-        raise UploadRefused(404, "unknown_job", "there is no such upload, or it is long done")
+        return self._jobs.describe(job)
 
     def is_own(self, name: str) -> bool:
         """Whether an avatar was uploaded, and may be removed."""
         return NAME.fullmatch(name) is not None and (self.folder / name).is_dir()
 
-    def remove(self, name: str) -> None:
-        """Removes an uploaded avatar.
+    async def remove(self, name: str) -> None:
+        """Removes an uploaded avatar, or gives up the one that is being made.
 
         Raises:
             AvatarError: there is none of that name.
             UploadRefused: it was not uploaded.
         """
+        task = self._tasks.get(name)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if not self.is_own(name):
+                return
+        await asyncio.to_thread(self._remove_kept, name)
+
+    async def close(self) -> None:
+        """Gives up what is under way."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _remove_kept(self, name: str) -> None:
         self._library.get(name)
         if not self.is_own(name):
             raise UploadRefused(403, "not_uploaded", f"avatar {name} was not uploaded: it stays")
@@ -143,12 +136,6 @@ class AvatarUploads:
         gone.parent.mkdir(exist_ok=True, mode=0o700)
         (self.folder / name).rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
-
-    async def close(self) -> None:
-        """Gives up what is under way."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _check(self, name: str) -> None:
         if not NAME.fullmatch(name):
@@ -163,6 +150,20 @@ class AvatarUploads:
         own = sum(self.is_own(known) for known in taken) + len(self._names)
         if own >= self._limits.max_avatars:
             raise UploadRefused(507, "too_many_avatars", "no room for more avatars, remove one")
+
+    def _check_room(self) -> None:
+        """
+        Raises:
+            UploadRefused: all that may be kept is there, or the disk could not hold one more.
+        """
+        if _bytes_in(self.folder) + self._limits.max_bytes > self._limits.max_total_bytes:
+            limit = self._limits.max_total_bytes >> 20
+            raise UploadRefused(
+                507, "avatars_full", f"avatars may take {limit} MiB in all, remove one"
+            )
+        # The file, its clip, and what the server writes besides.
+        if shutil.disk_usage(self.folder).free < 3 * self._limits.max_bytes:
+            raise UploadRefused(507, "disk_full", "the server's disk is nearly full")
 
     async def _receive(self, source: Path, pieces: AsyncIterator[bytes]) -> None:
         size = 0
@@ -184,6 +185,7 @@ class AvatarUploads:
 
     async def _build(self, job: str, name: str, source: Path) -> None:
         part = source.with_suffix("")
+        error: str | None = GIVEN_UP
         try:
             async with self._one:
                 error = await self._run(job, name, source, part)
@@ -193,13 +195,13 @@ class AvatarUploads:
                     part.rename(self.folder / name)
         except OSError as problem:
             logger.error("upload %s: %s", job[:8], problem)
-            error = "the avatar could not be kept"
+            error = DISK_FULL if problem.errno in FULL_DISK else "the avatar could not be kept"
         finally:
             self._names.discard(name)
             source.unlink(missing_ok=True)
             shutil.rmtree(part, ignore_errors=True)
-        logger.info("upload %s: %s", job[:8], "done" if error is None else "failed")
-        self._write(job, "failed" if error else "done", 100, error or "")
+            logger.info("upload %s: %s", job[:8], "done" if error is None else "failed")
+            self._jobs.write(job, "failed" if error else "done", 100, error or "")
 
     async def _run(self, job: str, name: str, source: Path, part: Path) -> str | None:
         """Builds within the limits; what went wrong, or None."""
@@ -220,7 +222,7 @@ class AvatarUploads:
                     answer = json.loads(line)
                     if "percent" in answer:
                         percent = int(str(answer["percent"]))
-                        self._write(job, "working", percent, "Looking at the face")
+                        self._jobs.write(job, "working", percent, "Looking at the face")
                 await process.wait()
         except TimeoutError:
             return "the file took too long to decode"
@@ -236,27 +238,20 @@ class AvatarUploads:
             return None
         return str(answer.get("error", "the file could not be decoded"))
 
-    def _write(self, job: str, state: str, percent: int, message: str) -> None:
-        path = self.folder / WORK / f"{job}.json"
-        body = {"job": job, "state": state, "percent": percent, "message": message}
-        part = path.with_suffix(".new")
-        part.write_text(json.dumps(body), encoding="utf-8")
-        part.replace(path)
 
-    def _forget_old(self, work: Path) -> None:
-        """Removes what ended, or was killed in the middle, long ago."""
-        for path in work.iterdir():
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > JOBS_KEPT_S:
-                    if path.is_dir():
-                        shutil.rmtree(path, ignore_errors=True)
-                    else:
-                        path.unlink()
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # one that is being removed
+            total += path.stat().st_size
+    return total
 
 
-def limits_for(max_bytes: int, max_width: int, max_height: int) -> UploadLimits:
+def limits_for(
+    max_bytes: int, max_total_bytes: int, max_width: int, max_height: int
+) -> UploadLimits:
     """The limits that the settings ask for."""
-    limits = UploadLimits(max_bytes=max_bytes)
+    limits = UploadLimits(max_bytes=max_bytes, max_total_bytes=max_total_bytes)
     return replace(limits, build=replace(limits.build, max_width=max_width, max_height=max_height))
 
 

@@ -103,6 +103,7 @@ class Settings(BaseSettings):
         uploads_dir: where uploaded avatars are kept; None: `lipwire/avatars` in the user's data
             folder (XDG).
         max_upload_mb: of an uploaded file; 0 takes none.
+        max_avatars_mb: of all uploaded avatars; more are refused.
         max_width, max_height: of a camera's picture in live mode; larger ones
             are made smaller.
         playout_delay_ms: delay to begin with; None: from the engine's own figures.
@@ -160,6 +161,7 @@ class Settings(BaseSettings):
     avatar_dirs: Annotated[tuple[Path, ...], NoDecode] = ()
     uploads_dir: Path | None = None
     max_upload_mb: int = Field(default=64, ge=0, le=1024)
+    max_avatars_mb: int = Field(default=2048, ge=1)
     max_width: int = Field(default=1280, ge=64, le=1920)
     max_height: int = Field(default=720, ge=64, le=1920)
     playout_delay_ms: int | None = Field(default=None, ge=0, le=2000)

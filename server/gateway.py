@@ -76,7 +76,12 @@ class Gateway:
         self.uploads = AvatarUploads(
             settings.uploads_path,
             self.library,
-            limits_for(settings.max_upload_mb << 20, settings.max_width, settings.max_height),
+            limits_for(
+                settings.max_upload_mb << 20,
+                settings.max_avatars_mb << 20,
+                settings.max_width,
+                settings.max_height,
+            ),
         )
         self.metrics.registry.register(EngineCollector(self.host))
         self.metrics.registry.register(BackendCollector(lambda: self.host.ready))

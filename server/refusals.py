@@ -12,13 +12,13 @@ from starlette.exceptions import HTTPException
 
 from engine.errors import AvatarError, LipwireError
 from server.admission import ServerFull
-from server.avatar_uploads import UploadRefused
 from server.client_limits import ClientLimited
 from server.problems import PROBLEM, problem
 from server.quoting import quoted
 from server.session import Draining, EngineNotReady, SessionUnknown
 from server.signaling import OfferRefused
 from server.streams import StreamRefused
+from server.upload_jobs import UploadRefused
 
 logger = logging.getLogger(__name__)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
+import os
 import struct
+import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import httpx
@@ -17,12 +22,15 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from engine.avatar import load_avatar
 from engine.errors import AvatarError, LipwireError
+from server import avatar_building
 from server.avatar_routes import add_upload_routes
-from server.avatar_uploads import AvatarUploads, UploadLimits, UploadRefused, _environment
+from server.avatar_uploads import GIVEN_UP, AvatarUploads, UploadLimits, _environment
 from server.avatars import AvatarLibrary
+from server.upload_jobs import UploadRefused
 from tests.photograph import moved_portrait
 from tests.server_fakes import make_avatar
 
@@ -169,7 +177,7 @@ def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "bad_name")
         assert not uploads.folder.exists()
         with pytest.raises(AvatarError):
-            uploads.remove(name)
+            await uploads.remove(name)
         with pytest.raises(UploadRefused):
             uploads.describe(name)
 
@@ -238,6 +246,107 @@ def test_no_more_uploads_at_once_and_in_all_than_agreed(tmp_path: Path) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "uploads_busy")
 
     run(tmp_path / "busy", busy, replace(LIMITS, waiting=0))
+
+
+def test_an_avatar_that_is_being_made_can_be_given_up(tmp_path: Path) -> None:
+    async def scenario(client: httpx.AsyncClient, uploads: AvatarUploads) -> None:
+        body = face_video(frames=80)
+        taken = await client.post("/v1/avatars", params={"name": "eve"}, content=body)
+        job = taken.json()["href"]
+        async with asyncio.timeout(120):
+            while (await client.get(job)).json()["state"] != "working":
+                await asyncio.sleep(0.02)
+        began = time.monotonic()
+        assert (await client.delete("/v1/avatars/eve")).status_code == 204
+        assert time.monotonic() - began < 5, "it is not waited for"
+        told = (await client.get(job)).json()
+        assert (told["state"], told["message"]) == ("failed", GIVEN_UP)
+        assert [path.suffix for path in (uploads.folder / ".uploads").iterdir()] == [".json"]
+        assert (await client.delete("/v1/avatars/eve")).status_code == 404
+
+    run(tmp_path, scenario)
+
+
+def test_a_client_that_goes_away_leaves_nothing_and_its_name_is_free(tmp_path: Path) -> None:
+    begun = b"\x00\x00\x00\x20ftypisom" + bytes(4000)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield begun
+        raise ClientDisconnect
+
+    async def scenario(client: httpx.AsyncClient, uploads: AvatarUploads) -> None:
+        for _ in range(2 * LIMITS.waiting):
+            with pytest.raises(ClientDisconnect):
+                await uploads.take("eve", pieces())
+        assert list((uploads.folder / ".uploads").iterdir()) == []
+
+    run(tmp_path, scenario)
+
+
+def test_a_full_disk_is_507_and_nothing_half_written_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def full(path: Any, flags: int, mode: int = 0o777) -> int:
+        """Whatever an upload is written to is a disk without room."""
+        descriptor = real(path, flags, mode)
+        if Path(path).suffix != ".part":
+            return descriptor
+        os.close(descriptor)
+        return real("/dev/full", os.O_WRONLY)
+
+    async def scenario(client: httpx.AsyncClient, uploads: AvatarUploads) -> None:
+        monkeypatch.setattr("server.avatar_uploads.os.open", full)
+        body = b"\x00\x00\x00\x20ftypisom" + bytes(100_000)
+        for _ in range(2 * LIMITS.waiting):
+            answer = await client.post("/v1/avatars?name=eve", content=body)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (507, "disk_full")
+            assert "disk is full" in error["message"]
+        assert list((uploads.folder / ".uploads").iterdir()) == []
+
+    run(tmp_path, scenario)
+
+
+def test_a_disk_that_is_nearly_full_is_told_before_a_byte_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 3 * LIMITS.max_bytes - 1
+    monkeypatch.setattr(
+        "server.avatar_uploads.shutil.disk_usage", lambda path: SimpleNamespace(free=free)
+    )
+
+    async def scenario(client: httpx.AsyncClient, uploads: AvatarUploads) -> None:
+        answer = await client.post("/v1/avatars?name=eve", content=b"")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (507, "disk_full")
+        assert list((uploads.folder / ".uploads").iterdir()) == []
+
+    run(tmp_path, scenario)
+
+
+def test_avatars_take_so_much_in_all_and_no_more(tmp_path: Path) -> None:
+    async def scenario(client: httpx.AsyncClient, uploads: AvatarUploads) -> None:
+        kept = uploads.folder / "ada" / "clip.mp4"
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(bytes((1 << 20) + 1))
+        answer = await client.post("/v1/avatars?name=eve", content=b"")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (507, "avatars_full")
+        assert "2 MiB in all" in answer.json()["error"]["message"]
+
+    run(tmp_path, scenario, replace(LIMITS, max_total_bytes=2 << 20))
+
+
+def test_a_decoder_that_fills_the_disk_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(*_: object) -> None:
+        raise av.error.OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(avatar_building, "confine", lambda limits: None)
+    monkeypatch.setattr(avatar_building, "build_avatar", build)
+    assert avatar_building.main(["source", "folder", "eve", "{}"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"error": avatar_building.DISK_FULL}
 
 
 def test_an_unknown_job_is_404(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from server import peer_credentials
 from server.engine_connections import OUTBOX_MESSAGES, EngineConnections, OwnerGone
 from server.engine_messages import EngineReady, Ping, Pong
 
@@ -62,7 +61,7 @@ def test_everybody_is_greeted_and_answered_alone(engine: Engine) -> None:
 def test_a_process_of_another_user_is_not_listened_to(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(peer_credentials.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
     stranger = engine.connect()
     with pytest.raises(EOFError):
         stranger.recv()

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from server import peer_credentials
 from server.config import Settings
 from server.http_server import http_server
 from server.peer_credentials import is_own_user
@@ -21,7 +20,7 @@ def test_the_user_at_the_other_end_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert is_own_user(ours)
-        monkeypatch.setattr(peer_credentials.os, "geteuid", lambda: os.getuid() + 1)
+        monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
         assert not is_own_user(ours)
 
 
@@ -47,7 +46,7 @@ def test_http_on_a_unix_socket_is_for_the_servers_own_user(
                 return (await client.get("http://gateway/")).json()
 
         assert await ask() == "hello"
-        monkeypatch.setattr(peer_credentials.os, "geteuid", lambda: os.getuid() + 1)
+        monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
         with pytest.raises(httpx.TransportError):
             await ask()
         server.should_exit = True
