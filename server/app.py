@@ -8,7 +8,8 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from server.access import add_access, add_ticket_route
+from server import openapi
+from server.access import add_access, add_ticket_route, needed_scope
 from server.avatar_routes import add_avatar_routes, add_upload_routes
 from server.config import CLIENT_WEB
 from server.gateway import Gateway
@@ -34,6 +35,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         max_bytes = gateway.settings.max_upload_mb << 20
         add_upload_routes(app, gateway.uploads, max_bytes, gateway.forget_poster)
     add_ticket_route(app, gateway.tokens)
+    openapi.declare_refusals(app, lambda method, path: needed_scope(method, path) is not None)
     add_access(app, gateway.tokens, gateway.settings.allowed_origins, gateway.metrics.deny)
     if CLIENT_WEB.is_dir():
         app.mount("/", StaticFiles(directory=CLIENT_WEB, html=True), name="page")

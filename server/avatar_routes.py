@@ -46,7 +46,12 @@ def add_upload_routes(
         on_removed: told the name of an avatar that is gone.
     """
 
-    @app.post("/v1/avatars", status_code=202)
+    @app.post(
+        "/v1/avatars",
+        status_code=202,
+        responses=openapi.UPLOADED,
+        openapi_extra=openapi.UPLOAD_BODY,
+    )
     async def upload_avatar(request: Request, name: str) -> dict[str, str]:
         """Takes a video or picture as the body; the job that makes an avatar of it."""
         declared = request.headers.get("content-length", "0")
@@ -55,12 +60,12 @@ def add_upload_routes(
         job = await uploads.take(name, request.stream())
         return {"job": job, "name": name, "href": f"/v1/avatars/jobs/{job}"}
 
-    @app.get("/v1/avatars/jobs/{job}")
+    @app.get("/v1/avatars/jobs/{job}", responses=openapi.errors(404))
     async def upload_progress(job: str) -> dict[str, object]:
         """What an upload has come to: `waiting`, `working`, `done` or `failed`."""
         return uploads.describe(job)
 
-    @app.delete("/v1/avatars/{name}", status_code=204)
+    @app.delete("/v1/avatars/{name}", status_code=204, responses=openapi.errors(404))
     async def remove_avatar(name: str) -> Response:
         """Removes an uploaded avatar, or one that is being made; calls that show it go on."""
         await uploads.remove(name)

@@ -23,6 +23,7 @@ from rich.console import Console
 from engine.checkpoints import file_digest
 from engine.errors import FetchError
 from engine.published import HubFile
+from server.safe_transfer import BoundedFile, https_only, require_https
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -128,6 +129,7 @@ class Hub:
         self.downloaded_bytes = 0
         self._progress = progress
         self.endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+        require_https(self.endpoint, "HF_ENDPOINT")
         self.offline = bool(constants.HF_HUB_OFFLINE)
 
     def promise(self, file: HubFile, allow_changed: bool = False) -> Promise:
@@ -237,7 +239,7 @@ class Hub:
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
         url = hf_hub_url(file.repo, file.path, revision=file.revision, endpoint=self.endpoint)
-        with self._translated(file):
+        with https_only(), self._translated(file):
             metadata = get_hf_file_metadata(url, endpoint=self.endpoint)
         if metadata.commit_hash is None:
             raise FetchError(
@@ -257,9 +259,9 @@ class Hub:
             have = 0
         if have:
             self._progress.say(f"{promise.file.path}: going on after {have} bytes")
-        with self._translated(promise.file, part):
+        with https_only(), self._translated(promise.file, part):
             try:
-                with part.open("ab") as target:
+                with BoundedFile(part, promise.size) as target:
                     http_get(
                         promise.url,
                         target,

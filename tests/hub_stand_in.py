@@ -27,6 +27,7 @@ class StandIn:
     Attributes:
         repos: repository -> path -> bytes.
         promised: path -> another SHA-256 than the bytes have.
+        padding: path -> bytes that are sent after those that were promised.
         cut_after: path -> bytes after which a connection is cut, once for each entry.
         status: what every request is answered with instead, if not 0.
         requests: (method, path of the file, Range header) of every request for bytes.
@@ -35,6 +36,7 @@ class StandIn:
 
     repos: Mapping[str, Mapping[str, bytes]]
     promised: dict[str, str] = field(default_factory=dict)
+    padding: dict[str, bytes] = field(default_factory=dict)
     cut_after: dict[str, list[int]] = field(default_factory=dict)
     status: int = 0
     plain: bool = False
@@ -107,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
         if match := re.fullmatch(r"/content/(\w[^/]*/[^/]+)/(.+)", self.path):
             repo, path = match.groups()
-            return self._content(path, hub.repos[repo][path])
+            return self._content(path, hub.repos[repo][path] + hub.padding.get(path, b""))
         return self._empty(404)
 
     def _content(self, path: str, data: bytes) -> None:

@@ -171,6 +171,36 @@ def test_other_bytes_than_promised_are_refused_and_not_kept(
     assert bring(published, tmp_path).made
 
 
+def test_a_file_that_does_not_end_is_cut_off_at_its_promised_size(
+    hub: StandIn, published: PublishedModel, tmp_path: Path
+) -> None:
+    hub.padding[UNET] = bytes(1_000_000)
+    with pytest.raises(FetchError, match="bytes as promised, more came"):
+        bring(published, tmp_path)
+    kept = sum(path.stat().st_size for path in (tmp_path / ".downloads").iterdir())
+    assert kept <= published.unet.size
+    hub.padding.clear()
+    assert bring(published, tmp_path).made
+
+
+@pytest.mark.parametrize("elsewhere", ["http://198.51.100.7", "ftp://198.51.100.7"])
+def test_a_redirect_out_of_https_is_not_followed(
+    hub: StandIn, published: PublishedModel, tmp_path: Path, elsewhere: str
+) -> None:
+    hub.content = elsewhere
+    with pytest.raises(FetchError, match=r"https://|protocol"):
+        bring(published, tmp_path)
+    assert hub.requests == []
+
+
+def test_a_hub_is_asked_over_https_unless_it_is_on_this_machine(
+    hub: StandIn, published: PublishedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.example.org")
+    with pytest.raises(FetchError, match="HF_ENDPOINT to begin with https"):
+        bring(published, tmp_path)
+
+
 def test_a_file_that_the_hub_has_replaced_is_taken_only_when_asked_to(
     hub: StandIn, published: PublishedModel, tmp_path: Path
 ) -> None:
