@@ -70,7 +70,7 @@ def declare_refusals(app: FastAPI, needs_token: Callable[[str, str], bool]) -> N
         if not isinstance(route, APIRoute):
             continue
         refusals: Responses = {}
-        if any(needs_token(method, route.path) for method in route.methods):
+        if any(needs_token(method, route.path) for method in route.methods or ()):
             refusals |= errors(401, 403)
         parameters = route.dependant
         if parameters.path_params or parameters.query_params or parameters.header_params:
@@ -86,7 +86,7 @@ RESUMED = _ANSWER | errors(400, 404, 406, 408, 413, 415, 422, 503)
 WATCHED = _ANSWER | errors(400, 404, 406, 408, 409, 413, 415, 422, 503)
 TRICKLED = errors(400, 404, 408, 412, 413, 415, 422, 428)
 # An upload's job is looked at, and its avatar removed, by what its answer says.
-UPLOADED: Responses = {
+_TAKEN: Responses = {
     202: {
         "description": "The file is here and waits for its turn",
         "links": {
@@ -100,7 +100,8 @@ UPLOADED: Responses = {
             },
         },
     }
-} | errors(408, 409, 413, 415, 503, 507)
+}
+UPLOADED = _TAKEN | errors(408, 409, 413, 415, 503, 507)
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

@@ -39,7 +39,7 @@ def https_only() -> Iterator[None]:
     Raises:
         FetchError: there was one; it was not sent.
     """
-    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
     session = get_session()
     hooks = session.event_hooks
