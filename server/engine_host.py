@@ -40,7 +40,7 @@ from server.engine_messages import (
     ToEngine,
 )
 from server.engine_process import run_engine
-from server.engine_start import EngineStart
+from server.engine_start import EngineStart, until_loaded
 from server.engine_stream import EngineListener, EngineStream
 from server.link import Link
 
@@ -96,7 +96,9 @@ class EngineHost:
         return self._process.pid if self._process else None
 
     def describe_start(self) -> str:
-        """What it is doing until it is ready, for people."""
+        """What the server is doing until it takes calls, for people."""
+        if self.state == "ready":
+            return "the engine is ready, the rest is being started"
         return self.starting.describe()
 
     async def start(self) -> EngineReady:
@@ -178,7 +180,10 @@ class EngineHost:
         self._loaded = asyncio.get_running_loop().create_future()
         self._link = Link(connection, self._dispatch, self._on_lost)
         try:
-            self.ready = await self._until_loaded(self._loaded)
+            self.ready = await until_loaded(self._loaded, self.starting, PROGRESS_INTERVAL_S)
+        except TimeoutError as error:
+            await self._reap()
+            raise EngineUnavailable(str(error)) from None
         except EngineUnavailable:
             await self._reap()
             raise
@@ -196,24 +201,6 @@ class EngineHost:
         for stream in list(self._streams.values()):
             stream.open()
         return self.ready
-
-    async def _until_loaded(self, loaded: asyncio.Future[EngineReady]) -> EngineReady:
-        """What the engine says when it is ready; tells the log what it is waited for.
-
-        Raises:
-            EngineUnavailable: it says why it cannot run, died, or took too long.
-        """
-        start = self.starting
-        try:
-            while not loaded.done():
-                if start.remaining_s == 0.0:
-                    raise EngineUnavailable(start.overdue())
-                await asyncio.wait({loaded}, timeout=min(start.remaining_s, PROGRESS_INTERVAL_S))
-                if start.building and not loaded.done():
-                    logger.info("engine: %s", start.describe())
-            return loaded.result()
-        finally:
-            loaded.cancel()
 
     async def _supervise(self) -> None:
         failures = 0

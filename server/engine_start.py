@@ -6,12 +6,19 @@ a plan may take an hour. So the two are timed apart, each against its own limit.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import TypeVar
 
 from engine.plans.events import PlanEvent
+
+logger = logging.getLogger(__name__)
+
+LoadedT = TypeVar("LoadedT")
 
 LOAD_LIMIT_S = 120.0
 
@@ -84,6 +91,30 @@ class EngineStart:
     def _spent_s(self) -> float:
         before = self._built_s if self._building else self._loaded_s
         return before + self._clock() - self._since
+
+
+async def until_loaded(
+    loaded: asyncio.Future[LoadedT], start: EngineStart, interval_s: float
+) -> LoadedT:
+    """What the engine says when it is ready; what it is waited for goes into the log.
+
+    Args:
+        loaded: cancelled if it is given up.
+        interval_s: between two lines of the log.
+
+    Raises:
+        TimeoutError: it took too long; the message says at what, and what to do.
+    """
+    try:
+        while not loaded.done():
+            if start.remaining_s == 0.0:
+                raise TimeoutError(start.overdue())
+            await asyncio.wait({loaded}, timeout=min(start.remaining_s, interval_s))
+            if start.building and not loaded.done():
+                logger.info("engine: %s", start.describe())
+        return loaded.result()
+    finally:
+        loaded.cancel()
 
 
 class PlanTeller:

@@ -12,6 +12,7 @@ from benchmarks.backend_switch import measure_call
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a build of low priority
 def test_a_call_loses_neither_pictures_nor_sound_when_another_backend_takes_over(
     tiny_onnx_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
