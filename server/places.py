@@ -104,7 +104,9 @@ class OwnPlaces:
         before = self.limit
         self.admission.note_late(hops)
         if self.limit < before:
-            logger.warning("admission: hops or the event loop are late, %d calls for now", self.limit)
+            logger.warning(
+                "admission: hops or the event loop are late, %d calls for now", self.limit
+            )
 
     def set_capacity(self, ready: EngineReady, call_ms: float, gateways: int = 1) -> None:
         """Sets the number of places by what the engine's hops and a gateway's calls cost.
