@@ -14,7 +14,7 @@ from engine.avatar import AvatarSource, load_avatar, loop_index, prepare_avatar
 from engine.errors import AvatarError
 from engine.face.align import align_affine
 from engine.face.paste_back import crop_face
-from tests.fakes import FAKE_SPEC, FakeBackend
+from tests.fakes import FAKE_SPEC, FakeBackend, fake_avatar
 
 FRAMES, WIDTH, HEIGHT = 6, 96, 80
 
@@ -89,6 +89,12 @@ def test_the_source_loops_the_prepared_frames(tmp_path: Path) -> None:
         assert not frame.cut
     assert source.start_frame() == 0
     assert source.ready(range(10**6, 10**6 + 1))
+
+
+def test_a_stream_that_begins_later_finds_the_loop_where_it_stands() -> None:
+    whole, later = AvatarSource(fake_avatar(7)), AvatarSource(fake_avatar(7), first_frame=24)
+    expected = [frame.picture.i420[0, 0] for frame in whole.take(range(24, 44))]
+    assert [frame.picture.i420[0, 0] for frame in later.take(range(20))] == expected
 
 
 @pytest.mark.parametrize(
