@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -41,6 +42,13 @@ NO_CANDIDATES = """
 Object.defineProperty(RTCSessionDescription.prototype, "sdp", {
   get() { return "v=0\\r\\n"; },
 });
+"""
+
+KEPT_CHANNEL = """
+const create = RTCPeerConnection.prototype.createDataChannel;
+RTCPeerConnection.prototype.createDataChannel = function (...args) {
+  return (window.channel = create.apply(this, args));
+};
 """
 
 
@@ -108,6 +116,22 @@ def test_pauses_grow_and_need_not_be_waited_for(open_page: PageOpener) -> None:
     page.unroute("**/v1/sessions?*")
     page.evaluate("window.dispatchEvent(new Event('online'))")  # the cable is back
     page.locator(LIVE).wait_for(state="attached")
+
+
+def test_a_call_that_the_server_ends_begins_again_when_the_server_says(
+    open_page: PageOpener,
+) -> None:
+    page = open_page(script=KEPT_CHANNEL)
+    sessions = sessions_of(page)
+    start(page)
+    ending = {"type": "error", "code": "draining", "message": "", "fatal": True}
+    said = json.dumps(ending | {"retry_after_ms": 6_500})
+    page.evaluate("(data) => channel.dispatchEvent(new MessageEvent('message', {data}))", said)
+    page.request.delete(sessions[0])
+    expect(page.locator("#countdown")).to_have_text(re.compile("in [4567] s"))
+    page.get_by_role("button", name="Try now").click()
+    page.locator(LIVE).wait_for(state="attached")
+    assert len(sessions) == 2
 
 
 def test_a_pause_can_be_cancelled(open_page: PageOpener) -> None:
