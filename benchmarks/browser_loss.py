@@ -170,6 +170,7 @@ def figures_of(readings: Sequence[dict[str, Any]], shown: Sequence[float]) -> di
     apart = [skew for reading in readings if (skew := lips_minus_sound_ms(reading)) is not None]
     return {
         "seconds": round(seconds, 1),
+        "pictures_decoded_a_second": round(video["framesDecoded"] / seconds, 2),
         "pictures_shown_a_second": round(len(during) / seconds, 2),
         "longest_gap_ms": round(max(gaps), 1) if gaps else None,
         "freezes": video["freezeCount"],

@@ -24,6 +24,7 @@ def reading(second: int, *, concealed: int, video_at: float) -> dict[str, Any]:
             },
             "video": {
                 **buffer,
+                "framesDecoded": 25 * second,
                 "freezeCount": 0,
                 "totalFreezesDuration": 0,
                 "packetsLost": 0,
@@ -41,6 +42,7 @@ def test_figures_are_those_between_the_first_reading_and_the_last() -> None:
     shown = [40.0 * number for number in range(1000)]
     figures = figures_of([first, last], shown)
     assert figures["pictures_shown_a_second"] == pytest.approx(25, abs=0.1)
+    assert figures["pictures_decoded_a_second"] == 25
     assert figures["longest_gap_ms"] == 40
     assert figures["concealed_percent"] == 1.0
     assert figures["sound_buffer_ms"] == 20.0
