@@ -19,16 +19,17 @@ from benchmarks.hop_figures import Note, Setting, hop_rows, probe_crops
 from engine.backends.tensorrt_backend import TensorRtBackend, plan_precision
 from engine.backends.tensorrt_plans import Builder, ServedPlans, TensorRtPlans
 from engine.media import F32
-from engine.plan_runtime.bindings import FRAME_PLANS, PLANS
 from engine.plan_runtime.captured import CapturedWork
 from engine.plan_runtime.cuda_driver import CudaDriver
 from engine.plan_runtime.cuda_runtime import CudaRuntime
+from engine.plan_runtime.hop_way import plans_of, rows_of
 from engine.plan_runtime.memory import Allocations
 from engine.plan_runtime.plan_engine import ApiName, PlanEngine, load_api
 from engine.plan_runtime.run_once import run_once
 from engine.plans.cache import PlanCache
 from engine.plans.events import PlanEvent
 from engine.plans.folder import verified_golden
+from engine.spec import ModelSpec
 
 NETWORKS = ("unet", "codec_decoder", "codec_encoder", "audio_encoder")
 CACHE_BYTES = 64 << 30  # a U-Net of the published size has gigabytes for every precision
@@ -89,12 +90,16 @@ def measure_plans(
 
     began = time.perf_counter()
     opened()  # builds what is not kept; nothing of it stays on the device
-    note(first_open_s=round(time.perf_counter() - began, 2), plans=_plan_rows(clock, cache))
+    note(first_open_s=round(time.perf_counter() - began, 2), plans=_plan_rows(spec, clock, cache))
     began = time.perf_counter()
     holder, plans = opened()
     note(open_s=round(time.perf_counter() - began, 2))
     errors = _golden_errors(plans, holder, served, cache, cuda)
-    note(plans=[{**row, **errors.get(str(row["plan"]), {})} for row in _plan_rows(clock, cache)])
+    note(
+        plans=[
+            {**row, **errors.get(str(row["plan"]), {})} for row in _plan_rows(spec, clock, cache)
+        ]
+    )
     began = time.perf_counter()
     backend = TensorRtBackend(
         spec,
@@ -115,7 +120,7 @@ def measure_plans(
     backend.close()
 
 
-def _plan_rows(clock: PlanClock, cache: PlanCache) -> list[dict[str, object]]:
+def _plan_rows(spec: ModelSpec, clock: PlanClock, cache: PlanCache) -> list[dict[str, object]]:
     sizes = {str(info.key["component"]): info.size_bytes for info in cache.plans() if info.in_use}
     return [
         {
@@ -124,7 +129,7 @@ def _plan_rows(clock: PlanClock, cache: PlanCache) -> list[dict[str, object]]:
             "build_s": clock.seconds.get(("built", name)),
             "load_s": clock.seconds.get(("loaded", name)),
         }
-        for name in PLANS
+        for name in plans_of(spec, spec.hop_frames)
     ]
 
 
@@ -164,7 +169,7 @@ def _network_rows(
     rows: list[dict[str, object]] = []
     for name in NETWORKS:
         for batch in setting.batches:
-            count = batch * (setting.spec.hop_frames if name in FRAME_PLANS else 1)
+            count = batch * rows_of(setting.spec, setting.spec.hop_frames, name)
             ms = _call_ms(plans[name], cuda, count, setting)
             rows.append({"network": name, "batch": batch, "ms": ms})
     return rows

@@ -6,19 +6,29 @@ between. They are compiled as the networks are; n is the session's number of fix
 | graph | inputs | outputs |
 |---|---|---|
 | hop_start | mel [b, h, n_mels, 2P], noise [b, n, C, s, s], | network_mel [b, h, n_mels, 2P], |
-|  | masked, reference [b, h, C, s, s] | latents [b, h, C, s, s], sample [b, 3C+1, h, s, s] |
-| hop_step | latents [b, h, C, s, s], out [b, P, h, s, s], | next [b, h, C, s, s], |
-|  | noise [b, n, C, s, s], mix [b, 2 + n] | noisy [b, C, h, s, s], clean [b, h, C, s, s], |
-|  | | warp [b, h, P - C, s, s] where there is one |
+|  | masked, reference [b, h, C, s, s] | latents [b, h, C, s, s], sample [b, r, 3C+1, f, s, s] |
+|  | pinned: past_latents, past_masked, past_reference | pinned: window_masked, |
+|  | [b, c, C, s, s], pin [b, 1 + n] | window_reference [b, f, C, s, s] |
+| hop_audio | tokens [b, h, tokens, width], | audio [b, r, f, tokens, width] |
+|  | pinned: past_tokens [b, c, tokens, width] | |
+| hop_step | latents [b, h, C, s, s], out [b, r, P, f, s, s], | next [b, h, C, s, s], |
+|  | noise [b, n, C, s, s], mix [b, 1 + r + n] | noisy [b, r, C, f, s, s], clean [b, h, C, s, s], |
+|  | pinned: past_latents, pin | warp [b, h, P - C, s, s] where there is one, |
+|  | | pinned: window_latents [b, f, C, s, s] |
 | hop_finish | image [b * h, 3, R, R] | crops [b * h, R, R, 3] |
 | crop_start | crops [b * h, R, R, 3], grey [b * h, 1] | image [b * h, 3, R, R] |
 | crop_finish | latents [b * h, C, s, s] | wide [b * h, C, s, s] |
 
-A denoising step is a weighted sum, `next = mix . (latents, out, noises)`: one graph serves every
-solver and every step (`engine.plan_runtime.mixing`). `noisy` is what the next step's sample begins
-with, `clean` what the decoder reads after the last one. `grey` is 1.0 where the generated part of a
-crop is greyed out. crops are uint8; network_mel, sample, out, noisy, clean and image have the
-precision of the networks; all else is f32.
+f is the number of frames that the U-Net sees, r the rows that it has for each session: 2 where
+steps are guided, without sound and with it; an axis r of 1 is left out. "pinned": where the c
+frames before are denoised again with the new ones (`engine.plan_runtime.hop_way`).
+
+A denoising step is a weighted sum, `next = mix . (latents, outs, noises)`: one graph serves every
+solver, every step and guidance; so is what a pinned frame is before a step, `pin . (past, noises)`
+(`engine.plan_runtime.mixing`). `noisy` is what the next step's sample begins with, `clean` what the
+decoder reads after the last one. `grey` is 1.0 where the generated part of a crop is greyed out.
+crops are uint8; latents, noises, weights, next, warp, wide, and what hop_start reads are f32, but
+for past_masked and past_reference; all else has the precision of the networks.
 """
 
 from __future__ import annotations
@@ -30,96 +40,26 @@ from pathlib import Path
 import onnx
 import torch
 from onnx import helper
-from torch import Tensor, nn
+from torch import nn
 
 from engine.face.mask import mask_image, mask_latents
+from engine.plan_runtime.hop_way import branches_of, is_pinned, network_frames
 from engine.plan_runtime.mixing import noises_of
 from export.component_graph import IR_VERSION, OPSETS
+from export.hop_modules import (
+    CropFinish,
+    CropStart,
+    HopAudio,
+    HopFinish,
+    HopStart,
+    HopStep,
+    PinnedHopStart,
+    PinnedHopStep,
+)
 from export.networks import TORCH_DTYPES
 from export.request import BATCH_AXIS, ExportRequest, TensorSpec
 
-HOP_GRAPHS = ("hop_start", "hop_step", "hop_finish", "crop_start", "crop_finish")
-
-
-class HopStart(nn.Module):
-    """What a hop's networks read first."""
-
-    def __init__(self, mask: Tensor, dtype: torch.dtype) -> None:
-        """
-        Args:
-            mask: [s, s], the network's mask channel.
-        """
-        super().__init__()
-        self._mask = mask
-        self._dtype = dtype
-
-    def forward(
-        self, mel: Tensor, noise: Tensor, masked: Tensor, reference: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        latents = noise[:, :1].expand_as(masked).contiguous()
-        mask = self._mask.expand(*masked.shape[:2], 1, -1, -1)
-        sample = torch.cat([latents, mask, masked, reference], dim=2).transpose(1, 2)
-        return mel.to(self._dtype), latents, sample.to(self._dtype)
-
-
-class HopStep(nn.Module):
-    """One step of the sampler, and what its reader wants of it."""
-
-    def __init__(self, channels: int, dtype: torch.dtype) -> None:
-        """
-        Args:
-            channels: C, of the latents; the network's outputs after these are warps.
-        """
-        super().__init__()
-        self._channels = channels
-        self._dtype = dtype
-
-    def forward(
-        self, latents: Tensor, out: Tensor, noise: Tensor, mix: Tensor
-    ) -> tuple[Tensor, ...]:
-        frames = out.transpose(1, 2).float()
-        weights = mix[:, :, None, None, None, None]
-        following = weights[:, 0] * latents + weights[:, 1] * frames[:, :, : self._channels]
-        for index in range(noise.shape[1]):
-            following = following + weights[:, 2 + index] * noise[:, index : index + 1]
-        narrow = following.to(self._dtype)
-        made = (following, narrow.transpose(1, 2), narrow)
-        warp = frames[:, :, self._channels :]
-        return made if warp.shape[2] == 0 else (*made, warp)
-
-
-class HopFinish(nn.Module):
-    """Pictures as people see them."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        levels = (image.float() * 127.5 + 128.0).clamp(0.0, 255.0)
-        return levels.permute(0, 2, 3, 1).to(torch.uint8)
-
-
-class CropStart(nn.Module):
-    """Pictures as the codec reads them."""
-
-    def __init__(self, keep: Tensor, dtype: torch.dtype) -> None:
-        """
-        Args:
-            keep: [R, R], 0 where a crop is greyed out.
-        """
-        super().__init__()
-        self._keep = keep
-        self._dtype = dtype
-
-    def forward(self, crops: Tensor, grey: Tensor) -> Tensor:
-        image = crops.float().permute(0, 3, 1, 2) * (1.0 / 127.5) - 1.0
-        kept = 1.0 - grey[:, :, None, None] * (1.0 - self._keep)
-        return (image * kept).to(self._dtype)
-
-
-class CropFinish(nn.Module):
-    """The codec's latents in f32."""
-
-    def forward(self, latents: Tensor) -> Tensor:
-        # TensorRT wants one node at least, and f32 as f32 would be none.
-        return latents.float() * 1.0
+HOP_GRAPHS = ("hop_start", "hop_audio", "hop_step", "hop_finish", "crop_start", "crop_finish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +110,10 @@ def _between(request: ExportRequest) -> dict[str, tuple[nn.Module, Tensors, Tens
     mels, noises = (spec.audio.n_mels, spec.audio.mel_frames), noises_of(spec)
     latents, face = (channels, size, size), (hop, channels, size, size)
     warps = spec.unet.prediction_channels - channels
+    pinned, branches = is_pinned(spec, hop), branches_of(spec)
+    frames, past = network_frames(spec, hop), (spec.window_frames - hop, *latents)
+    tokens = (spec.audio.tokens, spec.audio.width)
+    twice = (branches,) if branches > 1 else ()
 
     def f32(name: str, *shape: int) -> TensorSpec:
         return TensorSpec(name, "f32", (BATCH_AXIS, *shape))
@@ -179,27 +123,54 @@ def _between(request: ExportRequest) -> dict[str, tuple[nn.Module, Tensors, Tens
 
     image = own("image", 3, side, side)
     crops = TensorSpec("crops", "u8", (BATCH_AXIS, side, side, 3))
-    out = own("out", channels + warps, hop, size, size)
+    out = own("out", *twice, channels + warps, frames, size, size)
+    pin = f32("pin", 1 + noises)
+    past_latents = f32("past_latents", *past)
+    before = (past_latents, own("past_masked", *past), own("past_reference", *past), pin)
+    window = (frames, *latents)
     noise = f32("noise", noises, *latents)
     warp = (f32("warp", hop, warps, size, size),) if warps else ()
     return {
         "hop_start": (
-            HopStart(torch.from_numpy(mask_latents(spec)), dtype),
-            (f32("mel", hop, *mels), noise, f32("masked", *face), f32("reference", *face)),
+            (PinnedHopStart if pinned else HopStart)(
+                torch.from_numpy(mask_latents(spec)), dtype, branches
+            ),
+            (
+                *(f32("mel", hop, *mels), noise, f32("masked", *face), f32("reference", *face)),
+                *(before if pinned else ()),
+            ),
             (
                 own("network_mel", hop, *mels),
                 f32("latents", *face),
-                own("sample", 3 * channels + 1, hop, size, size),
+                own("sample", *twice, 3 * channels + 1, frames, size, size),
+                *(
+                    (own("window_masked", *window), own("window_reference", *window))
+                    if pinned
+                    else ()
+                ),
             ),
             1,
         ),
+        "hop_audio": (
+            HopAudio(branches),
+            (
+                own("tokens", hop, *tokens),
+                *((own("past_tokens", past[0], *tokens),) if pinned else ()),
+            ),
+            (own("audio", *twice, frames, *tokens),),
+            1,
+        ),
         "hop_step": (
-            HopStep(channels, dtype),
-            (f32("latents", *face), out, noise, f32("mix", 2 + noises)),
+            (PinnedHopStep if pinned else HopStep)(channels, dtype, branches, hop),
+            (
+                *(f32("latents", *face), out, noise, f32("mix", 1 + branches + noises)),
+                *((past_latents, pin) if pinned else ()),
+            ),
             (
                 f32("next", *face),
-                own("noisy", channels, hop, size, size),
+                own("noisy", *twice, channels, frames, size, size),
                 own("clean", *face),
+                *((f32("window_latents", *window),) if pinned else ()),
                 *warp,
             ),
             1,

@@ -18,13 +18,12 @@ from torch import Tensor
 
 from engine.backends.tensorrt_plans import ServedPlans
 from engine.media import F32
+from engine.plan_runtime.hop_way import branches_of, network_frames
 from export.component_graph import ComponentGraph, write_graph
-from export.f8.prepare import prepared
-from export.f8.recipe import DEFAULT_RECIPE, Recipe
-from export.hop_graphs import HOP_GRAPHS, write_hop_graph
+from export.hop_graphs import write_hop_graph
 from export.networks import TORCH_DTYPES, empty_network, golden_inputs
 from export.parity import ReferenceGraph
-from export.request import COMPONENTS, GRAPH_NAMES, Component, ExportRequest, Precision, TensorSpec
+from export.request import COMPONENTS, GRAPH_NAMES, Component, ExportRequest, TensorSpec
 from export.targets import Report, silent
 from export.tensorrt_builder import Graph, build_plan, load_compiler
 
@@ -87,50 +86,16 @@ def write_serving_graph(
     for component in COMPONENTS:
         if GRAPH_NAMES[component] == name:
             return write_graph(_request(served, component), folder, report)
-    return write_hop_graph(_request(served), name, folder)
+    return write_hop_graph(_request(served, "decoder"), name, folder)
 
 
-def write_serving_graphs(
-    model: str | Path,
-    folder: Path,
-    *,
-    hop_frames: int,
-    batches: tuple[int, ...],
-    precision: Precision,
-    report: Report = silent,
-    recipe: Recipe = DEFAULT_RECIPE,
-) -> list[Graph]:
-    """The networks of a model and what happens between them, written as ONNX.
-
-    Args:
-        folder: exists; files of their names are overwritten.
-        precision: of the networks; f8 is of the U-Net, beside f16.
-        recipe: of f8, which is calibrated here.
-
-    Raises:
-        ModelError, ConfigError: as of `ExportRequest.of` and `write_graph`.
-    """
-    graphs: list[Graph] = []
-    for component in COMPONENTS:
-        own: Precision = "f16" if precision == "f8" and component != "unet" else precision
-        request = ExportRequest.of(
-            model, component, hop_frames=hop_frames, batches=batches, precision=own
-        )
-        if own == "f8":
-            request, _ = prepared(request, recipe, report)
-        graphs.append(write_graph(request, folder, report))
-    return [*graphs, *(write_hop_graph(request, name, folder) for name in HOP_GRAPHS)]
-
-
-def _request(served: ServedPlans, component: Component = "unet") -> ExportRequest:
-    return ExportRequest(
-        served.model_dir,
-        served.spec,
-        component,
-        served.hop_frames,
-        served.buckets,
-        served.precision,
-    )
+def _request(served: ServedPlans, component: Component) -> ExportRequest:
+    """The request for a network, as hops run it: the U-Net's frames and rows are not the hop's."""
+    spec, hop, batches = served.spec, served.hop_frames, served.buckets
+    if component == "unet":
+        batches = tuple(bucket * branches_of(spec) for bucket in batches)
+        hop = network_frames(spec, hop)
+    return ExportRequest(served.model_dir, spec, component, hop, batches, served.precision)
 
 
 def _drawn(graph: Graph) -> list[Tensor]:

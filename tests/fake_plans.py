@@ -14,10 +14,11 @@ from typing import Any
 
 from engine.backends.tensorrt_backend import TensorRtBackend
 from engine.backends.tensorrt_plans import PlanPrecision, ServedPlans, TensorRtPlans
+from engine.plan_runtime.hop_way import plans_of
 from engine.plan_runtime.plan_engine import PlanEngine
 from engine.plans.cache import PlanCache
 from engine.spec import ModelSpec
-from export.serving_plans import ServingPlan, write_serving_graphs
+from export.serving_plans import ServingPlan, write_serving_graph
 from export.tensorrt_builder import Graph
 from tests.fake_cuda import FakeCuda
 from tests.fake_tensorrt import FakeTensorRt
@@ -39,10 +40,8 @@ class FakeGpu:
         self.spec = ModelSpec.read(model)
         self.served = ServedPlans("tensorrt", model, self.spec, hop_frames, buckets, precision)
         self.graphs: Mapping[str, Graph] = {
-            graph.name: graph
-            for graph in write_serving_graphs(
-                model, folder, hop_frames=hop_frames, batches=buckets, precision=precision
-            )
+            name: write_serving_graph(self.served, name, folder)
+            for name in plans_of(self.spec, hop_frames)
         }
         self.cuda = FakeCuda()
         self.api = FakeTensorRt(self.cuda)

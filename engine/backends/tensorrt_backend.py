@@ -27,12 +27,12 @@ from engine.backends.inputs import (
 from engine.backends.tensorrt_plans import PlanPrecision, ServedPlans, TensorRtPlans
 from engine.errors import BackendError, OutOfDeviceMemory, StreamError
 from engine.media import F32, U8
-from engine.plan_runtime.bindings import PLANS
 from engine.plan_runtime.cuda_driver import CudaDriver
 from engine.plan_runtime.cuda_runtime import CudaRuntime
 from engine.plan_runtime.encode_program import EncodeProgram
 from engine.plan_runtime.hop_buffers import HopBuffers
 from engine.plan_runtime.hop_program import HopProgram
+from engine.plan_runtime.hop_way import is_pinned, plans_of
 from engine.plan_runtime.memory import Allocations
 from engine.plan_runtime.mixing import noises_of
 from engine.plan_runtime.plan_engine import ApiName, DType, PlanEngine, load_api
@@ -43,7 +43,7 @@ from engine.spec import ModelSpec
 BUCKETS = (1, 2, 4, 8, 16)
 
 OpenPlans = Callable[[int], Mapping[str, PlanEngine]]
-"""Loads every plan of `PLANS` for a hop length."""
+"""Loads every plan of a hop length (`engine.plan_runtime.hop_way.plans_of`)."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -78,14 +78,12 @@ class HopLength:
 
 def refused_by_plans(spec: ModelSpec, hop: int) -> str:
     """What of a model the plans cannot do; empty where they can do it all."""
-    rings = spec.carry in ("causal", "carry")
     wants = {
-        f"carry {spec.carry!r} in hops of less than {spec.window_frames} frames": (
-            not rings and hop < spec.window_frames
+        f"carry 'disjoint' in hops of less than {spec.window_frames} frames": (
+            spec.carry == "disjoint" and hop < spec.window_frames
         ),
         f"refresh_hops {spec.refresh_hops}": spec.refresh_hops > 0 and hop < spec.window_frames,
         f"start {spec.start!r}": spec.start != "noise",
-        "guided steps": any(spec.guided(step) for step in range(len(spec.timesteps))),
     }
     return ", ".join(name for name, wanted in wants.items() if wanted)
 
@@ -212,10 +210,13 @@ class TensorRtBackend:
             inputs["mel"][row] = item.mel
             inputs["masked"][row] = item.masked_latents
             inputs["reference"][row] = item.ref_latents
+            filled, places = slab.places(resident)
             if "valid" in inputs:
-                inputs["valid"][row], inputs["places"][row] = slab.places(resident)
-        if "present" in inputs:
-            inputs["present"][:] = 1.0
+                inputs["valid"][row], inputs["places"][row] = filled, places
+            elif is_pinned(self.spec, length.buffers.hop):
+                inputs["present"][row] = np.append(filled, np.ones(length.buffers.hop, np.float32))
+            else:
+                inputs["present"][row] = 1.0
         program.run()
         try:
             slab.store(residents)
@@ -234,16 +235,17 @@ class TensorRtBackend:
     def _check_hop(self, hop: int) -> None:
         if refused := refused_by_plans(self.spec, hop):
             raise BackendError(
-                f"TensorRT plans run rings from noise and without guidance, and {self.spec.name} "
-                f"has {refused}: use --window-mode carry --refresh-hops 0, or the torch backend"
+                f"TensorRT plans start from noise and refresh no rings, and {self.spec.name} has "
+                f"{refused}: use --start noise --refresh-hops 0, or the torch backend"
             )
 
     def _length(self, hop: int) -> HopLength:
         if hop not in self._lengths:
             self._check_hop(hop)
             plans = self._open_plans(hop)
-            if missing := [name for name in PLANS if name not in plans]:
-                raise BackendError(f"expected plans of {PLANS}, {missing} missing")
+            wanted = plans_of(self.spec, hop)
+            if missing := [name for name in wanted if name not in plans]:
+                raise BackendError(f"expected plans of {wanted}, {missing} missing")
             allocations = Allocations(self._cuda)
             size = max(
                 plan.scratch_bytes(profile)

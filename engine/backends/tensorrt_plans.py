@@ -25,8 +25,8 @@ from engine.checkpoints import (
 )
 from engine.errors import BackendError
 from engine.media import F32
-from engine.plan_runtime.bindings import PLANS
 from engine.plan_runtime.cuda_runtime import CudaRuntime
+from engine.plan_runtime.hop_way import plans_of
 from engine.plan_runtime.plan_engine import ApiName, PlanEngine
 from engine.plan_runtime.run_once import run_once
 from engine.plans.cache import OpenPlan, PlanCache
@@ -59,6 +59,7 @@ _ENGINE_SOURCES = (
     "sampler.py",
     "spec.py",
     "plan_runtime/mixing.py",
+    "plan_runtime/hop_way.py",
 )
 
 
@@ -119,14 +120,15 @@ class TensorRtPlans:
         self._digests: dict[Path, str] = {}
 
     def open(self, served: ServedPlans) -> dict[str, PlanEngine]:
-        """Every plan of `PLANS`, loaded and held against its golden outputs.
+        """Every plan that serves the hops, loaded and held against its golden outputs.
 
         Raises:
             BackendError: one cannot be built or loaded, or gives something else on this device.
         """
         stream = self._cuda.create_stream()
         try:
-            return {name: self._open(served, name, stream) for name in PLANS}
+            names = plans_of(served.spec, served.hop_frames)
+            return {name: self._open(served, name, stream) for name in names}
         finally:
             self._cuda.destroy_stream(stream)
 

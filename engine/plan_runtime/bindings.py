@@ -2,11 +2,12 @@
 
 Names and shapes are those of `export/networks.py` and `export/hop_graphs.py`. A hop runs
 
-    hop_start, audio_encoder, (unet, hop_step) for each step, codec_decoder, hop_finish
+    hop_start, audio_encoder, hop_audio, (unet, hop_step) for each step, codec_decoder, hop_finish
 
-and what one writes the next one reads, from the same buffer. Rows of a plan are sessions or, of the
-codec and the audio encoder, frames of sessions; both lie one after the other, so that "frames" of
-one plan and "sessions" of another can be one buffer.
+and what one writes the next one reads, from the same buffer; "hop_audio" is there where the U-Net
+sees other sound than the new frames' (`engine.plan_runtime.hop_way`). Rows of a plan are sessions;
+of the codec and the audio encoder frames of sessions; of a guided U-Net a session's two branches.
+All of these lie one after the other, so that rows of one plan and of another can be one buffer.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.errors import BackendError
+from engine.plan_runtime.hop_way import (
+    branches_of,
+    hop_plans,
+    is_pinned,
+    network_frames,
+    plans_of,
+    rows_of,
+)
 from engine.plan_runtime.mixing import noises_of
 from engine.plan_runtime.plan_engine import DType, PlanTensor
 from engine.spec import ModelSpec
-
-HOP_PLANS = ("hop_start", "audio_encoder", "unet", "hop_step", "codec_decoder", "hop_finish")
-ENCODE_PLANS = ("crop_start", "codec_encoder", "crop_finish")
-PLANS = (*HOP_PLANS, *ENCODE_PLANS)
-# Those of which a row is a frame.
-FRAME_PLANS = frozenset({"audio_encoder", "codec_decoder", "hop_finish", *ENCODE_PLANS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,9 @@ def bindings_of(
     audio, side = spec.audio, spec.resolution
     channels, size = spec.codec.latent_channels, spec.latent_size
     warps = spec.unet.prediction_channels - channels
-    context, noises = spec.window_frames - hop, noises_of(spec)
+    frames, branches = network_frames(spec, hop), branches_of(spec)
+    pinned, noises = is_pinned(spec, hop), noises_of(spec)
+    context, past = spec.window_frames - frames, spec.window_frames - hop
     mels = (audio.n_mels, audio.mel_frames)
     tokens = (audio.tokens, audio.width)
     latents, face = (channels, size, size), (hop, channels, size, size)
@@ -98,41 +103,77 @@ def bindings_of(
     def writes(name: str, dtype: DType, *shape: int, buffer: str = "") -> Binding:
         return Binding(PlanTensor(name, dtype, shape, False), buffer or name)
 
+    # A session's two branches lie one after the other, and are rows of the U-Net.
+    twice = (branches,) if branches > 1 else ()
+    gathers = "hop_audio" in hop_plans(spec, hop)
     if context:
         window = [reads("valid", "f32", context), reads("places", "i64", context)]
         window += [_of_ring(ring, context, new=False) for ring in rings]
     else:
-        window = [reads("present", "f32", hop)]
-    return {
+        window = [reads("present", "f32", frames)]
+    face_before = (past, *latents)
+    tables = {
         "hop_start": (
             reads("mel", "f32", hop, *mels),
             reads("noise", "f32", noises, *latents),
             reads("masked", "f32", *face),
             reads("reference", "f32", *face),
+            *(
+                (
+                    reads("past_latents", "f32", *face_before),
+                    reads("past_masked", precision, *face_before),
+                    reads("past_reference", precision, *face_before),
+                    reads("pin", "f32", 1 + noises, buffer="pin_first"),
+                )
+                if pinned
+                else ()
+            ),
             writes("network_mel", precision, hop, *mels),
             writes("latents", "f32", *face),
-            writes("sample", precision, 3 * channels + 1, hop, size, size),
+            writes("sample", precision, *twice, 3 * channels + 1, frames, size, size),
+            *(
+                (
+                    writes("window_masked", precision, frames, *latents),
+                    writes("window_reference", precision, frames, *latents),
+                )
+                if pinned
+                else ()
+            ),
         ),
         "audio_encoder": (
             reads("mel", precision, *mels, buffer="network_mel"),
             writes("tokens", precision, *tokens),
         ),
+        "hop_audio": (
+            reads("tokens", precision, hop, *tokens),
+            *((reads("past_tokens", precision, past, *tokens),) if pinned else ()),
+            writes("audio", precision, *twice, frames, *tokens),
+        ),
         "unet": (
-            reads("sample", precision, 3 * channels + 1, hop, size, size),
+            reads("sample", precision, 3 * channels + 1, frames, size, size),
             Binding(PlanTensor("timestep", "f32", (), True), "timestep", each_step=True),
-            reads("audio", precision, hop, *tokens, buffer="tokens"),
+            reads("audio", precision, frames, *tokens, buffer="audio" if gathers else "tokens"),
             *window,
-            writes("out", precision, channels + warps, hop, size, size),
+            writes("out", precision, channels + warps, frames, size, size),
             *(_of_ring(ring, hop, new=True) for ring in rings),
         ),
         "hop_step": (
             reads("latents", "f32", *face),
-            reads("out", precision, channels + warps, hop, size, size),
+            reads("out", precision, *twice, channels + warps, frames, size, size),
             reads("noise", "f32", noises, *latents),
-            reads("mix", "f32", 2 + noises, each=True),
+            reads("mix", "f32", 1 + branches + noises, each=True),
+            *(
+                (
+                    reads("past_latents", "f32", *face_before),
+                    reads("pin", "f32", 1 + noises, each=True),
+                )
+                if pinned
+                else ()
+            ),
             writes("next", "f32", *face),
-            writes("noisy", precision, channels, hop, size, size),
+            writes("noisy", precision, *twice, channels, frames, size, size),
             writes("clean", precision, *face),
+            *((writes("window_latents", "f32", frames, *latents),) if pinned else ()),
             *([writes("warp", "f32", hop, warps, size, size)] if warps else []),
         ),
         "codec_decoder": (
@@ -157,6 +198,8 @@ def bindings_of(
             writes("wide", "f32", *latents),
         ),
     }
+    wanted = plans_of(spec, hop)
+    return {plan: bound for plan, bound in tables.items() if plan in wanted}
 
 
 def _of_ring(ring: Ring, frames: int, *, new: bool) -> Binding:
@@ -180,7 +223,9 @@ def check_tensors(plan: str, wanted: Sequence[Binding], tensors: Sequence[PlanTe
             )
 
 
-def check_profiles(rows: Mapping[str, Sequence[int]], hop: int, buckets: Sequence[int]) -> None:
+def check_profiles(
+    rows: Mapping[str, Sequence[int]], spec: ModelSpec, hop: int, buckets: Sequence[int]
+) -> None:
     """Holds the profiles of plans against the buckets of sessions that are to run.
 
     Args:
@@ -190,7 +235,7 @@ def check_profiles(rows: Mapping[str, Sequence[int]], hop: int, buckets: Sequenc
         BackendError: a plan has other profiles.
     """
     for plan, found in rows.items():
-        wanted = [bucket * hop if plan in FRAME_PLANS else bucket for bucket in buckets]
+        wanted = [bucket * rows_of(spec, hop, plan) for bucket in buckets]
         if list(found) != wanted:
             raise BackendError(f"plan of {plan}: expected profiles of {wanted} rows, got {found}")
 

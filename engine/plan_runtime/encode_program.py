@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from engine.media import F32, U8
-from engine.plan_runtime.bindings import ENCODE_PLANS, Binding
+from engine.plan_runtime.bindings import Binding
 from engine.plan_runtime.captured import CapturedWork
 from engine.plan_runtime.cuda_runtime import CudaRuntime
+from engine.plan_runtime.hop_way import ENCODE_PLANS
 from engine.plan_runtime.memory import Allocations, Field, StagedBlock
 from engine.plan_runtime.plan_engine import PlanEngine
 

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from engine.media import U8
 from engine.plan_runtime.bindings import (
-    FRAME_PLANS,
-    HOP_PLANS,
     Binding,
+    Ring,
     bindings_of,
     check_profiles,
     check_tensors,
     rings_of,
 )
 from engine.plan_runtime.cuda_runtime import CudaRuntime
+from engine.plan_runtime.hop_way import branches_of, hop_plans, is_pinned, rows_of
 from engine.plan_runtime.memory import Allocations, Field, StagedBlock
-from engine.plan_runtime.mixing import step_weights
+from engine.plan_runtime.mixing import pin_weights, step_weights
 from engine.plan_runtime.plan_engine import NUMPY_TYPES, DType, PlanEngine, PlanTensor
-from engine.plan_runtime.session_slab import SessionSlab
+from engine.plan_runtime.session_slab import Carried, SessionSlab
 from engine.spec import ModelSpec
 
 # Copied in once a hop, for each bucket from a place of its own (`HopProgram`).
@@ -88,7 +88,8 @@ class HopBuffers:
         self.bindings = bindings_of(spec, hop, precision, rings)
         for name, wanted in self.bindings.items():
             check_tensors(name, wanted, plans[name].tensors)
-        check_profiles({name: plans[name].rows for name in self.bindings}, hop, buckets)
+        rows_found = {name: plans[name].rows for name in self.bindings}
+        check_profiles(rows_found, spec, hop, buckets)
         self._allocations = Allocations(cuda)
         try:
             rows = buckets[-1]
@@ -100,11 +101,10 @@ class HopBuffers:
                 cuda,
                 stream,
                 self._allocations,
-                rings,
-                self.addresses,
-                steps=len(spec.timesteps),
+                self._window() if is_pinned(spec, hop) else self._rings(rings),
                 context=spec.window_frames - hop,
                 hop=hop,
+                in_order=is_pinned(spec, hop),
                 rows=rows,
                 noise_bytes=noise.row_bytes,
             )
@@ -120,7 +120,7 @@ class HopBuffers:
 
     def session_rows(self, plan: str) -> int:
         """Rows that a plan has for one session."""
-        return self.hop if plan in FRAME_PLANS else 1
+        return rows_of(self.spec, self.hop, plan)
 
     def row_bytes(self, buffer: str) -> int:
         """Of one session in a buffer that a plan writes."""
@@ -131,7 +131,7 @@ class HopBuffers:
         )
 
     def _written(self) -> Iterator[tuple[str, Binding]]:
-        for plan in HOP_PLANS:
+        for plan in hop_plans(self.spec, self.hop):
             for binding in self.bindings[plan]:
                 if not binding.tensor.is_input:
                     yield plan, binding
@@ -156,17 +156,57 @@ class HopBuffers:
             for step in (steps if binding.each_step else (0,))
         }
 
+    def _rings(self, rings: Sequence[Ring]) -> list[Carried]:
+        """What a session carries in rings: keys, values and moments of every step and branch."""
+        sets = 2 * branches_of(self.spec)
+        steps = range(len(self.spec.timesteps) if self.spec.window_frames > self.hop else 0)
+        return [
+            Carried(
+                f"{ring.name}/{step}",
+                sets,
+                ring.frame_bytes,
+                self.addresses[f"new_{ring.name}/{step}"],
+                sets * self.hop * ring.frame_bytes,
+            )
+            for step in steps
+            for ring in rings
+        ]
+
+    def _window(self) -> list[Carried]:
+        """What a session carries where the whole window is denoised: what its frames came from."""
+        frames = self.spec.window_frames
+        tensors = {b.buffer: b.tensor for _, b in self._written()}
+        carried = [
+            Carried(
+                f"past_{what}",
+                1,
+                tensors[f"window_{what}"].row_bytes // frames,
+                self.addresses[f"window_{what}"],
+                tensors[f"window_{what}"].row_bytes,
+            )
+            for what in ("latents", "masked", "reference")
+        ]
+        audio = tensors["audio"].row_bytes
+        spoken = self.addresses["audio"] + audio - audio // branches_of(self.spec)
+        frame = audio // branches_of(self.spec) // frames
+        return [*carried, Carried("past_tokens", 1, frame, spoken, audio)]
+
     def _constants(self, rows: int) -> dict[str, int]:
-        """What differs between steps and never changes: timesteps, and the solver's sums."""
-        weights = step_weights(self.spec)
-        fields = {}
-        for step in range(len(weights)):
-            fields[f"timestep/{step}"] = Field(np.float32, (rows,))
-            fields[f"mix/{step}"] = Field(np.float32, (rows, weights.shape[1]))
-        block = StagedBlock(self.cuda, self._allocations, fields)
+        """What differs between steps and never changes: timesteps, and weights of sums."""
+        weights, pins = step_weights(self.spec), pin_weights(self.spec)
+        calls = rows * self.session_rows("unet")
+        values: dict[str, tuple[tuple[int, ...], object]] = {
+            "pin_first": ((rows, pins.shape[1]), pins[0])
+        }
         for step, timestep in enumerate(self.spec.timesteps):
-            block.arrays[f"timestep/{step}"][:] = timestep
-            block.arrays[f"mix/{step}"][:] = weights[step]
+            values[f"timestep/{step}"] = ((calls,), timestep)
+            values[f"mix/{step}"] = ((rows, weights.shape[1]), weights[step])
+            # What a step gives is what the next one reads.
+            values[f"pin/{step}"] = ((rows, pins.shape[1]), pins[step + 1])
+        fields = {name: Field(np.float32, shape) for name, (shape, _) in values.items()}
+        block = StagedBlock(self.cuda, self._allocations, fields)
+        for name, (_, value) in values.items():
+            block.arrays[name][:] = value
         block.queue_to_device(self.stream)
         return block.addresses
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.media import F32, U8
-from engine.plan_runtime.bindings import HOP_PLANS
 from engine.plan_runtime.captured import CapturedWork
 from engine.plan_runtime.hop_buffers import STAGED, HopBuffers, buffer_key
+from engine.plan_runtime.hop_way import hop_plans
 from engine.plan_runtime.memory import Allocations, Field, StagedBlock
 from engine.plan_runtime.plan_engine import NUMPY_TYPES, PlanCall
 
@@ -50,7 +50,10 @@ class HopProgram:
 
     @property
     def inputs(self) -> Mapping[str, NDArray[np.generic]]:
-        """Staged arrays [bucket, ...] by name; rows that are no session's may hold anything."""
+        """Staged arrays [bucket, ...] by name; rows that are no session's may hold anything.
+
+        Those of a guided U-Net are [bucket, 2, ...]: without sound, and with it.
+        """
         return self._staged.arrays
 
     @property
@@ -83,19 +86,22 @@ class HopProgram:
         self._allocations.release()
 
     def _fields(self) -> dict[str, Field]:
-        return {
-            b.tensor.name: Field(NUMPY_TYPES[b.tensor.dtype], (self._bucket, *b.tensor.shape))
-            for plan in ("hop_start", "unet")
-            for b in self._buffers.bindings[plan]
-            if b.buffer in STAGED
-        }
+        fields = {}
+        for plan in ("hop_start", "unet"):
+            rows = self._buffers.session_rows(plan)
+            lead = (self._bucket, rows) if rows > 1 else (self._bucket,)
+            for b in self._buffers.bindings[plan]:
+                if b.buffer in STAGED:
+                    kind = NUMPY_TYPES[b.tensor.dtype]
+                    fields[b.tensor.name] = Field(kind, (*lead, *b.tensor.shape))
+        return fields
 
     def _bound(self, scratch: tuple[int, int]) -> dict[tuple[str, int], PlanCall]:
         """A call of every plan for every step; of those that know no step, for step 0."""
         buffers = self._buffers
         addresses = buffers.addresses | self._staged.addresses
         calls = {}
-        for plan in HOP_PLANS:
+        for plan in hop_plans(buffers.spec, buffers.hop):
             bindings = buffers.bindings[plan]
             rows = self._bucket * buffers.session_rows(plan)
             stepped = any(binding.each_step for binding in bindings)
@@ -109,6 +115,8 @@ class HopProgram:
         self._staged.queue_to_device(buffers.stream)
         self._calls["hop_start", 0].queue()
         self._calls["audio_encoder", 0].queue()
+        if ("hop_audio", 0) in self._calls:
+            self._calls["hop_audio", 0].queue()
         for step in range(steps):
             self._calls["unet", step].queue()
             self._calls["hop_step", step].queue()
@@ -128,7 +136,8 @@ class HopProgram:
         )
         stream, size = self._buffers.stream, self._bucket * row_bytes("latents")
         cuda.copy(addresses["latents"], addresses["next"], size, stream)
-        # The noisy latents are the first channels of each session's sample.
-        width = row_bytes("noisy")
+        # The noisy latents are the first channels of each row's sample.
+        rows = self._buffers.session_rows("unet")
+        width, pitch = row_bytes("noisy") // rows, row_bytes("sample") // rows
         to, source = addresses["sample"], addresses["noisy"]
-        cuda.copy_rows(to, row_bytes("sample"), source, width, width, self._bucket, stream)
+        cuda.copy_rows(to, pitch, source, width, width, self._bucket * rows, stream)

@@ -1,4 +1,4 @@
-"""The rings of all sessions on the device: rows that plans read in place, and where others wait.
+"""What sessions carry on the device: rows that plans read in place, and where others wait.
 
 A plan reads the rings of b sessions as one tensor [b, 2, c, ...]: they must lie next to each other.
 So there is one slab with a row for each session of the largest batch, and every batch of b reads
@@ -10,19 +10,20 @@ new frames' entries are copied, h / c of a ring. When a batch wants a session th
 the first b, its rings are copied there, and those of whoever had the row to his block. So hops of
 the same sessions copy no rings; a newcomer costs at most two copies of `session_bytes`.
 
-Rings are circular, as in `engine.denoise.pool`: frame n of a session has the slot n mod c.
+Rings are circular, as in `engine.denoise.pool`: frame n of a session has the slot n mod c. A window
+that is denoised whole has its frames in order instead, because its plan reads them so: its c newest
+replace what was carried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.media import F32
-from engine.plan_runtime.bindings import Ring
 from engine.plan_runtime.cuda_runtime import CudaRuntime
 from engine.plan_runtime.memory import Allocations, aligned
 
@@ -51,27 +52,44 @@ class Resident:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """One tensor that sessions carry, [sets, c, ...] of each.
+
+    Attributes:
+        buffer: its name, "ring_000/0" for the first ring of step 0.
+        sets: rows of frames: keys and values of each branch, for example.
+        frame_bytes: of one frame in a set.
+        new: address of what a hop gives, [rows, sets, f, ...]: h new frames, or a whole window.
+        new_row_bytes: from one session's to the next one's there.
+    """
+
+    buffer: str
+    sets: int
+    frame_bytes: int
+    new: int
+    new_row_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Held:
     """One tensor of the slab.
 
     Attributes:
         base: address of row 0.
         offset: in a session's block.
-        new: address of the new frames' [rows, 2, h, ...].
     """
 
-    ring: Ring
+    carried: Carried
     base: int
     row_bytes: int
     offset: int
-    new: int
 
 
 class SessionSlab:
     """The slab of one hop length.
 
     Attributes:
-        addresses: of row 0, by buffer: "noise", and "ring_000/0" for the first ring of step 0.
+        addresses: of row 0, by buffer: "noise", and those of what is carried.
         session_bytes: device memory that each session takes beside the slab.
     """
 
@@ -80,19 +98,18 @@ class SessionSlab:
         cuda: CudaRuntime,
         stream: int,
         allocations: Allocations,
-        rings: Sequence[Ring],
-        new: Mapping[str, int],
+        carried: Sequence[Carried],
         *,
-        steps: int,
         context: int,
         hop: int,
+        in_order: bool = False,
         rows: int,
         noise_bytes: int,
     ) -> None:
         """
         Args:
-            new: addresses of the new frames' entries, by buffer: "new_ring_000/0".
             context: c, frames of a ring; 0: nothing is carried.
+            in_order: the oldest frame comes first, and a hop gives whole windows of c + h frames.
             rows: of the largest batch.
             noise_bytes: of a session's fixed noises.
 
@@ -100,7 +117,7 @@ class SessionSlab:
             OutOfDeviceMemory: the device has no room for the slab.
         """
         self._cuda, self._stream = cuda, stream
-        self._context, self._hop = context, hop
+        self._context, self._hop, self._in_order = context, hop, in_order
         self._noise_bytes = noise_bytes
         self._noise = allocations.device(rows * noise_bytes)
         cuda.fill(self._noise, rows * noise_bytes, stream)
@@ -109,15 +126,13 @@ class SessionSlab:
         self._held: list[_Held] = []
         self._occupants: list[Resident | None] = [None] * rows
         offset = aligned(noise_bytes)
-        for step in range(steps if context else 0):
-            for ring in rings:
-                row_bytes = 2 * context * ring.frame_bytes
-                base = allocations.device(rows * row_bytes)
-                cuda.fill(base, rows * row_bytes, stream)
-                self.addresses[f"{ring.name}/{step}"] = base
-                fresh = new[f"new_{ring.name}/{step}"]
-                self._held.append(_Held(ring, base, row_bytes, offset, fresh))
-                offset += aligned(row_bytes)
+        for item in carried if context else ():
+            row_bytes = item.sets * context * item.frame_bytes
+            base = allocations.device(rows * row_bytes)
+            cuda.fill(base, rows * row_bytes, stream)
+            self.addresses[item.buffer] = base
+            self._held.append(_Held(item, base, row_bytes, offset))
+            offset += aligned(row_bytes)
         self.session_bytes = offset
 
     def open(self, noise: F32) -> Resident:
@@ -175,12 +190,16 @@ class SessionSlab:
 
     def places(self, resident: Resident) -> tuple[F32, NDArray[np.int64]]:
         """[c] 1.0 where a ring slot of the session holds a frame, and [c] each slot's position."""
-        steps = np.arange(self._context, dtype=np.int64)
-        of_slot = (steps - resident.carried) % max(self._context, 1)
+        of_slot = np.arange(self._context, dtype=np.int64)
+        if not self._in_order:
+            of_slot = (of_slot - resident.carried) % max(self._context, 1)
         return (of_slot >= self._context - resident.carried).astype(np.float32), of_slot
 
     def _runs(self, carried: int) -> Iterator[tuple[int, int, int]]:
         """Runs of the newest frames that go to slots in a row: new frame, slot, count."""
+        if self._in_order:
+            yield self._hop, 0, self._context
+            return
         kept = min(self._hop, self._context)
         start = self._hop - kept
         while start < self._hop:
@@ -190,15 +209,16 @@ class SessionSlab:
             start += count
 
     def _store(self, held: _Held, row: int, start: int, slot: int, count: int) -> None:
-        frame = held.ring.frame_bytes
-        ring_pitch, new_pitch = self._context * frame, self._hop * frame
+        carried = held.carried
+        frame = carried.frame_bytes
+        new_frames = self._context + self._hop if self._in_order else self._hop
         self._cuda.copy_rows(
             held.base + row * held.row_bytes + slot * frame,
-            ring_pitch,
-            held.new + row * 2 * new_pitch + start * frame,
-            new_pitch,
+            self._context * frame,
+            carried.new + row * carried.new_row_bytes + start * frame,
+            new_frames * frame,
             count * frame,
-            2,  # keys and values
+            carried.sets,
             self._stream,
         )
 

@@ -12,8 +12,11 @@ import pytest
 from benchmarks import gpu_tensorrt
 from benchmarks.gpu_tensorrt import Case, cases, main, measured
 from benchmarks.plan_figures import NETWORKS, Device
-from engine.plan_runtime.bindings import PLANS
+from engine.plan_runtime.hop_way import plans_of
 from tests.fake_plans import FakeGpu, Machine
+from tests.tiny_models import TINY_SPEC
+
+PLANS = plans_of(TINY_SPEC, TINY_SPEC.hop_frames)
 
 # What the tiny model is run as.
 WAY = [

@@ -114,7 +114,7 @@ def flip_last_byte(path: Path) -> None:
 def test_a_change_builds_another_plan_and_the_old_one_is_still_there(
     tiny_gpu: FakeGpu, tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(tensorrt_plans, "PLANS", (PLAN,))
+    monkeypatch.setattr(tensorrt_plans, "plans_of", lambda spec, hop: (PLAN,))
     start = Start(tiny_gpu, tmp_path, sources, monkeypatch)
     assert start.open() == [PLAN]
     assert Start(tiny_gpu, tmp_path, sources, monkeypatch).open() == []
@@ -142,7 +142,7 @@ def test_plans_of_tensorrt_rtx_serve_all_gpus_and_models_may_move(
     monkeypatch: pytest.MonkeyPatch,
     change: Callable[[Start], object],
 ) -> None:
-    monkeypatch.setattr(tensorrt_plans, "PLANS", (PLAN,))
+    monkeypatch.setattr(tensorrt_plans, "plans_of", lambda spec, hop: (PLAN,))
     assert Start(tiny_gpu, tmp_path, sources, monkeypatch, "tensorrt_rtx").open() == [PLAN]
     again = Start(tiny_gpu, tmp_path, sources, monkeypatch, "tensorrt_rtx")
     change(again)

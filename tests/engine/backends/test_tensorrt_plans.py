@@ -13,11 +13,14 @@ import pytest
 from engine.backends.tensorrt_backend import TensorRtBackend
 from engine.backends.tensorrt_plans import TensorRtPlans
 from engine.errors import BackendError
-from engine.plan_runtime.bindings import PLANS
+from engine.plan_runtime.hop_way import plans_of
 from engine.plan_runtime.run_once import run_once
 from engine.plans.cache import PlanCache
 from export.serving_plans import ServingPlan, build_serving_plan
 from tests.fake_plans import FakeGpu, Machine
+from tests.tiny_models import TINY_SPEC
+
+PLANS = plans_of(TINY_SPEC, TINY_SPEC.hop_frames)
 
 
 def test_plans_are_built_once_and_loaded_by_the_next_process(

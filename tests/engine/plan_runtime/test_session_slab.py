@@ -11,7 +11,7 @@ from engine.errors import DeviceError, OutOfDeviceMemory
 from engine.media import F32
 from engine.plan_runtime.bindings import Ring
 from engine.plan_runtime.memory import Allocations
-from engine.plan_runtime.session_slab import Resident, SessionSlab
+from engine.plan_runtime.session_slab import Carried, Resident, SessionSlab
 from tests.fake_cuda import FakeCuda
 
 CONTEXT, HOP, ROWS = 5, 2, 4
@@ -30,13 +30,23 @@ class Frames:
 class Slab:
     """A slab over a fake device, and a network that gives every frame a number."""
 
-    def __init__(self, context: int = CONTEXT, hop: int = HOP, capacity: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        context: int = CONTEXT,
+        hop: int = HOP,
+        capacity: int = 1 << 20,
+        *,
+        in_order: bool = False,
+    ) -> None:
         self.cuda = FakeCuda(capacity)
         self.stream = self.cuda.create_stream()
         self.allocations = Allocations(self.cuda)
         self.context, self.hop = context, hop
+        self.given = context + hop if in_order else hop
         self.new = {
-            f"new_{ring.name}/{step}": self.allocations.device(ROWS * 2 * hop * ring.frame_bytes)
+            f"new_{ring.name}/{step}": self.allocations.device(
+                ROWS * 2 * self.given * ring.frame_bytes
+            )
             for ring in RINGS
             for step in range(2)
         }
@@ -44,10 +54,19 @@ class Slab:
             self.cuda,
             self.stream,
             self.allocations,
-            RINGS,
-            self.new,
-            steps=2,
+            [
+                Carried(
+                    f"{ring.name}/{step}",
+                    2,
+                    ring.frame_bytes,
+                    self.new[f"new_{ring.name}/{step}"],
+                    2 * self.given * ring.frame_bytes,
+                )
+                for step in range(2)
+                for ring in RINGS
+            ],
             context=context,
+            in_order=in_order,
             hop=hop,
             rows=ROWS,
             noise_bytes=4 * NOISE,
@@ -77,8 +96,9 @@ class Slab:
             self._number += self.hop
             for name, address in self.new.items():
                 ring = next(ring for ring in RINGS if ring.name in name)
-                new = self.values(address, ring, self.hop)
-                for frame, number in enumerate(fresh):
+                new = self.values(address, ring, self.given)
+                shown = [*session.shown, *fresh][-self.given :]
+                for frame, number in enumerate(shown, self.given - len(shown)):
                     new[row, 0, frame], new[row, 1, frame] = number, -number
             session.shown += fresh
         self.slab.store([session.resident for session in sessions])
@@ -94,6 +114,8 @@ class Slab:
         assert valid.sum() == len(newest)
         order = np.argsort(places)[self.context - len(newest) :]
         assert valid[order].all()
+        if self.given > self.hop:
+            assert places.tolist() == list(range(self.context))
         for step in range(2):
             for ring in RINGS:
                 address = self.slab.addresses[f"{ring.name}/{step}"]
@@ -103,11 +125,12 @@ class Slab:
                 assert np.isfinite(held).all()
 
 
+@pytest.mark.parametrize("in_order", [False, True], ids=["circular", "in order"])
 @pytest.mark.parametrize(("context", "hop"), [(5, 2), (4, 4), (3, 5), (12, 4), (1, 1)])
-def test_rings_hold_the_newest_frames_of_every_session_whoever_shares_the_rows(
-    context: int, hop: int
+def test_the_newest_frames_of_every_session_are_held_whoever_shares_the_rows(
+    context: int, hop: int, in_order: bool
 ) -> None:
-    slab, dice = Slab(context, hop), np.random.default_rng(0)
+    slab, dice = Slab(context, hop, in_order=in_order), np.random.default_rng(0)
     sessions = [slab.join() for _ in range(6)]
     for turn in range(60):
         bucket = int(dice.choice([1, 2, 4]))
