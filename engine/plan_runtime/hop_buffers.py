@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.media import U8
+from engine.media import F32, U8
 from engine.plan_runtime.bindings import (
     Binding,
     Ring,
@@ -195,7 +195,7 @@ class HopBuffers:
         """What differs between steps and never changes: timesteps, and weights of sums."""
         weights, pins = step_weights(self.spec), pin_weights(self.spec)
         calls = rows * self.session_rows("unet")
-        values: dict[str, tuple[tuple[int, ...], object]] = {
+        values: dict[str, tuple[tuple[int, ...], F32 | int]] = {
             "pin_first": ((rows, pins.shape[1]), pins[0])
         }
         for step, timestep in enumerate(self.spec.timesteps):
