@@ -18,6 +18,7 @@ _TYPES = {
     torch.float16: ov.Type.f16,
     torch.bfloat16: ov.Type.bf16,
     torch.int64: ov.Type.i64,
+    torch.uint8: ov.Type.u8,
 }
 
 

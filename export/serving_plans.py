@@ -53,11 +53,20 @@ class ServingPlan:
         return {name: value.float().numpy() for name, value in zip(names, values, strict=True)}
 
     def run(self, inputs: Mapping[str, F32]) -> Mapping[str, F32]:
-        """What onnxruntime makes of them with the graph, in f32, by name."""
+        """What onnxruntime makes of them with the graph, in f32, by name.
+
+        OpenVINO, of a graph in bf16, for which onnxruntime has no kernels on CPUs.
+        """
         given = [
             torch.from_numpy(inputs[tensor.name]).to(TORCH_DTYPES[tensor.dtype])
             for tensor in self.graph.inputs
         ]
+        if any(tensor.dtype == "bf16" for tensor in (*self.graph.inputs, *self.graph.outputs)):
+            from export.openvino_run import OpenVinoGraph
+
+            results = OpenVinoGraph(self.graph.path, "f32").run(given)
+            names = (tensor.name for tensor in self.graph.outputs)
+            return {n: value.float().numpy() for n, value in zip(names, results, strict=True)}
         made = ReferenceGraph(self.graph.path, as_it_is=True).run(given)
         return {name: value.astype("float32") for name, value in made.items()}
 

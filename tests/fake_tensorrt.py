@@ -1,5 +1,7 @@
 """TensorRT's runtime API over a `FakeCuda`: plans are ONNX graphs, onnxruntime runs them.
 
+Those of bf16 OpenVINO runs, in f32: onnxruntime has no kernels for them.
+
 api = FakeTensorRt(cuda)
 data = api.plan_of(graph)        # what a compiler would have written
 
@@ -15,18 +17,30 @@ import functools
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import torch
 
+from export.networks import TORCH_DTYPES
+from export.openvino_run import OpenVinoGraph
 from export.tensorrt_builder import Graph
 from tests.fake_cuda import FakeCuda, Operation
 
+Array = np.ndarray[Any, Any]
+
 SCRATCH_BYTES = 4096  # and a multiple for each further row, so that profiles differ
-_NUMPY = {"f32": np.float32, "f16": np.float16, "i64": np.int64, "u8": np.uint8}
-_NAMES = {"f32": "FLOAT", "f16": "HALF", "i64": "INT64", "u8": "UINT8"}
+_NUMPY = {
+    "f32": np.float32,
+    "f16": np.float16,
+    "bf16": np.int16,  # its bits: numpy lacks it
+    "i64": np.int64,
+    "u8": np.uint8,
+}
+_NAMES = {"f32": "FLOAT", "f16": "HALF", "bf16": "BF16", "i64": "INT64", "u8": "UINT8"}
 
 
 class TensorIOMode(enum.Enum):
@@ -104,6 +118,28 @@ def _session(path: str) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+
+
+@functools.cache
+def _openvino(path: str) -> OpenVinoGraph:
+    return OpenVinoGraph(Path(path), "f32")
+
+
+def _run_graph(plan: dict[str, Any], inputs: dict[str, Array]) -> list[Array]:
+    """The outputs of a plan's graph; of bf16 the bits."""
+    tensors = [*plan["inputs"], *plan["outputs"]]
+    if all(tensor["dtype"] != "bf16" for tensor in tensors):
+        names = [tensor["name"] for tensor in plan["outputs"]]
+        outputs: list[Array] = _session(plan["path"]).run(names, inputs)
+        return outputs
+    given = [
+        torch.from_numpy(inputs[tensor["name"]]).view(TORCH_DTYPES[tensor["dtype"]])
+        for tensor in plan["inputs"]
+    ]
+    return [
+        (value.view(torch.int16) if value.dtype == torch.bfloat16 else value).numpy()
+        for value in _openvino(plan["path"]).run(given)
+    ]
 
 
 class FakeEngine:
@@ -203,7 +239,7 @@ class FakeContext:
         cuda.queue(Operation(self._run), stream)
         return True
 
-    def _memory(self, tensor: dict[str, Any]) -> np.ndarray[Any, Any]:
+    def _memory(self, tensor: dict[str, Any]) -> Array:
         """The tensor where it is bound; memory that was not given out is refused."""
         assert self._profile is not None
         shape = (self._engine.rows[self._profile], *tensor["shape"][1:])
@@ -216,8 +252,7 @@ class FakeContext:
         plan = self._engine.plan
         inputs = {tensor["name"]: self._memory(tensor).copy() for tensor in plan["inputs"]}
         self._engine.api.cuda.memory(*self._scratch)[:] = 0x5C
-        names = [tensor["name"] for tensor in plan["outputs"]]
-        made = _session(plan["path"]).run(names, inputs)
+        made = _run_graph(plan, inputs)
         for tensor, value in zip(plan["outputs"], made, strict=True):
             target = self._memory(tensor)
             if target.shape != value.shape or target.dtype != value.dtype:

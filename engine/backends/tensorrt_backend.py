@@ -308,7 +308,9 @@ def plan_precision(asked: str | None) -> PlanPrecision:
         BackendError: there are no plans in the one that is asked for.
     """
     if asked not in (None, *get_args(PlanPrecision)):
-        raise BackendError(f"TensorRT plans are in f16 or f32, asked for {asked}")
+        raise BackendError(
+            f"TensorRT plans are in {', '.join(get_args(PlanPrecision))}, asked for {asked}"
+        )
     return cast(PlanPrecision, asked or "f16")
 
 
@@ -323,7 +325,7 @@ def open_model(
 
     Args:
         api_name: the package that runs the plans.
-        precision: "f16", which is what None means, or "f32".
+        precision: "f16", which is what None means, "bf16" or "f32".
         spec: how the model is run; None: as its folder says.
         plans: where plans are kept; None: they are built at every start.
 

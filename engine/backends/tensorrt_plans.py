@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 PLAN_FILE = "network.plan"
 # Of |device - onnxruntime| / |onnxruntime|, output by output. In f16 some hundred layers collect
 # three to five roundings of 5e-4 each (`export.component_export`), and both sides do.
-PlanPrecision = Literal["f32", "f16"]
-TOLERANCES: dict[PlanPrecision, float] = {"f32": 1e-3, "f16": 2e-2}
+# In bf16 a rounding is 4e-3, and the graph itself is computed in f32, by OpenVINO.
+PlanPrecision = Literal["f32", "f16", "bf16"]
+TOLERANCES: dict[PlanPrecision, float] = {"f32": 1e-3, "f16": 2e-2, "bf16": 6e-2}
 AHEAD_OF_TIME = "Ampere and later"  # what TensorRT-RTX builds for on a machine without a GPU
 
 _WEIGHTS = {

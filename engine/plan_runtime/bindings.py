@@ -111,34 +111,35 @@ def bindings_of(
         window += [_of_ring(ring, context, new=False) for ring in rings]
     else:
         window = [reads("present", "f32", frames)]
-    face_before = (past, *latents)
+    before_start: tuple[Binding, ...] = ()
+    before_step: tuple[Binding, ...] = ()
+    windows: tuple[Binding, ...] = ()
+    if pinned:
+        before_start = (
+            reads("past_latents", "f32", past, *latents),
+            reads("past_masked", precision, past, *latents),
+            reads("past_reference", precision, past, *latents),
+            reads("pin", "f32", 1 + noises, buffer="pin_first"),
+        )
+        before_step = (
+            reads("past_latents", "f32", past, *latents),
+            reads("pin", "f32", 1 + noises, each=True),
+        )
+        windows = (
+            writes("window_masked", precision, frames, *latents),
+            writes("window_reference", precision, frames, *latents),
+        )
     tables = {
         "hop_start": (
             reads("mel", "f32", hop, *mels),
             reads("noise", "f32", noises, *latents),
             reads("masked", "f32", *face),
             reads("reference", "f32", *face),
-            *(
-                (
-                    reads("past_latents", "f32", *face_before),
-                    reads("past_masked", precision, *face_before),
-                    reads("past_reference", precision, *face_before),
-                    reads("pin", "f32", 1 + noises, buffer="pin_first"),
-                )
-                if pinned
-                else ()
-            ),
+            *before_start,
             writes("network_mel", precision, hop, *mels),
             writes("latents", "f32", *face),
             writes("sample", precision, *twice, 3 * channels + 1, frames, size, size),
-            *(
-                (
-                    writes("window_masked", precision, frames, *latents),
-                    writes("window_reference", precision, frames, *latents),
-                )
-                if pinned
-                else ()
-            ),
+            *windows,
         ),
         "audio_encoder": (
             reads("mel", precision, *mels, buffer="network_mel"),
@@ -162,14 +163,7 @@ def bindings_of(
             reads("out", precision, *twice, channels + warps, frames, size, size),
             reads("noise", "f32", noises, *latents),
             reads("mix", "f32", 1 + branches + noises, each=True),
-            *(
-                (
-                    reads("past_latents", "f32", *face_before),
-                    reads("pin", "f32", 1 + noises, each=True),
-                )
-                if pinned
-                else ()
-            ),
+            *before_step,
             writes("next", "f32", *face),
             writes("noisy", precision, *twice, channels, frames, size, size),
             writes("clean", precision, *face),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import BackendError
 from engine.media import F32
 from engine.plan_runtime.cuda_runtime import CudaRuntime
 from engine.plan_runtime.memory import Allocations, Field, StagedBlock
+from engine.plan_runtime.narrow_floats import from_bf16, to_bf16
 from engine.plan_runtime.plan_engine import NUMPY_TYPES, PlanEngine
 
 
@@ -23,16 +25,15 @@ def run_once(
             reads.
 
     Raises:
-        BackendError: other inputs than the plan's, or a type that numpy lacks.
+        BackendError: other inputs than the plan's.
         DeviceError: the device refuses memory or the call.
     """
+    narrow = {tensor.name for tensor in engine.tensors if tensor.dtype == "bf16"}
     wanted = [tensor for tensor in engine.tensors if tensor.is_input]
     rows = len(next(iter(inputs.values()), ()))
     fields: dict[bool, dict[str, Field]] = {True: {}, False: {}}
     for tensor in engine.tensors:
-        if tensor.dtype not in NUMPY_TYPES:
-            raise BackendError(f"{engine.name}: {tensor.name} is {tensor.dtype}, numpy lacks it")
-        kind = NUMPY_TYPES[tensor.dtype]
+        kind = NUMPY_TYPES.get(tensor.dtype, np.uint16)
         fields[tensor.is_input][tensor.name] = Field(kind, (rows, *tensor.shape))
     shapes = {tensor.name: (rows, *tensor.shape) for tensor in wanted}
     if shapes != {name: value.shape for name, value in inputs.items()}:
@@ -42,7 +43,7 @@ def run_once(
         given = StagedBlock(cuda, allocations, fields[True])
         made = StagedBlock(cuda, allocations, fields[False])
         for name, value in inputs.items():
-            given.arrays[name][...] = value
+            given.arrays[name][...] = to_bf16(value) if name in narrow else value
         size = engine.scratch_bytes(engine.rows.index(rows)) if rows in engine.rows else 0
         scratch = (allocations.device(size), size)
         call = engine.call(rows, scratch, given.addresses | made.addresses, stream)
@@ -50,6 +51,11 @@ def run_once(
         call.queue()
         made.queue_to_host(stream)
         cuda.synchronize(stream)
-        return {name: made.arrays[name].astype(np.float32) for name in fields[False]}
+        return {name: _wide(made.arrays[name], name in narrow) for name in fields[False]}
     finally:
         allocations.release()
+
+
+def _wide(values: NDArray[np.generic], is_bf16: bool) -> F32:
+    wide: F32 = from_bf16(values.view(np.uint16)) if is_bf16 else values.astype(np.float32)
+    return wide

@@ -14,6 +14,7 @@ import pytest
 from engine.backends import onnxruntime_backend, torch_backend
 from engine.backends.base import Backend, GeneratedHop, HopInput, SessionState
 from engine.backends.tensorrt_backend import TensorRtBackend
+from engine.backends.tensorrt_plans import PlanPrecision
 from engine.errors import BackendError, DeviceError, OutOfDeviceMemory, StreamError
 from engine.media import F32
 from tests.fake_plans import FakeGpu
@@ -182,8 +183,12 @@ def test_whole_windows_are_torchs(tmp_path: Path) -> None:
         pair.hop(*names)
 
 
-def test_half_precision_stays_near_f32(tiny_onnx_model: Path, tmp_path: Path) -> None:
-    backend = FakeGpu(tiny_onnx_model, tmp_path, buckets=(1,), precision="f16").backend()
+@pytest.mark.parametrize(("precision", "near"), [("f16", 0.02), ("bf16", 0.1)])
+def test_16_bits_stay_near_f32(
+    tiny_onnx_model: Path, tmp_path: Path, precision: PlanPrecision, near: float
+) -> None:
+    backend = FakeGpu(tiny_onnx_model, tmp_path, buckets=(1,), precision=precision).backend()
+    assert backend.name == f"tensorrt-{precision}"
     other = onnxruntime_backend.open_model(tiny_onnx_model)
     pair = Pair(backend, other)
     pair.join(0)
@@ -193,7 +198,7 @@ def test_half_precision_stays_near_f32(tiny_onnx_model: Path, tmp_path: Path) ->
         (got,) = backend.run_hop([HopInput(ours, *faces)])
         (want,) = other.run_hop([HopInput(theirs, *faces)])
         apart = got.crops.astype(np.float32) - want.crops
-        assert np.sqrt(np.square(apart).mean()) < 0.02 * want.crops.std()
+        assert np.sqrt(np.square(apart).mean()) < near * want.crops.std()
 
 
 def test_every_tensor_is_bound_once_for_each_bucket_and_never_again(
