@@ -59,7 +59,8 @@ from export.hop_modules import (
 from export.networks import TORCH_DTYPES
 from export.request import BATCH_AXIS, ExportRequest, TensorSpec
 
-HOP_GRAPHS = ("hop_start", "hop_audio", "hop_step", "hop_finish", "crop_start", "crop_finish")
+# Of every way of running; "hop_audio" is there where the U-Net sees other sound than the hop's.
+HOP_GRAPHS = ("hop_start", "hop_step", "hop_finish", "crop_start", "crop_finish")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,17 @@ import torch
 from torch import Tensor
 
 from engine.backends.tensorrt_plans import ServedPlans
+from engine.checkpoints import resolve_model
 from engine.media import F32
-from engine.plan_runtime.hop_way import branches_of, network_frames
+from engine.plan_runtime.hop_way import branches_of, network_frames, plans_of
+from engine.spec import ModelSpec
 from export.component_graph import ComponentGraph, write_graph
+from export.f8.prepare import prepared
+from export.f8.recipe import DEFAULT_RECIPE, Recipe
 from export.hop_graphs import write_hop_graph
 from export.networks import TORCH_DTYPES, empty_network, golden_inputs
 from export.parity import ReferenceGraph
-from export.request import COMPONENTS, GRAPH_NAMES, Component, ExportRequest, TensorSpec
+from export.request import COMPONENTS, GRAPH_NAMES, Component, ExportRequest, Precision, TensorSpec
 from export.targets import Report, silent
 from export.tensorrt_builder import Graph, build_plan, load_compiler
 
@@ -98,13 +102,67 @@ def write_serving_graph(
     return write_hop_graph(_request(served, "decoder"), name, folder)
 
 
+def write_serving_graphs(
+    model: str | Path,
+    folder: Path,
+    *,
+    hop_frames: int,
+    batches: tuple[int, ...],
+    precision: Precision,
+    report: Report = silent,
+    recipe: Recipe = DEFAULT_RECIPE,
+) -> list[Graph]:
+    """The networks of a model and what happens between them, written as ONNX.
+
+    Args:
+        folder: exists; files of their names are overwritten.
+        precision: of the networks; f8 is of the U-Net, beside f16.
+        recipe: of f8, which is calibrated here.
+
+    Raises:
+        ModelError, ConfigError: as of `ExportRequest.of` and `write_graph`.
+    """
+    model_dir = resolve_model(model)
+    spec = ModelSpec.read(model_dir)
+    components = {GRAPH_NAMES[component]: component for component in COMPONENTS}
+    graphs: list[Graph] = []
+    for name in plans_of(spec, hop_frames):
+        component = components.get(name, "decoder")
+        own: Precision = "f16" if precision == "f8" and component != "unet" else precision
+        request = _network_request(model_dir, spec, component, hop_frames, batches, own)
+        if own == "f8":
+            request, _ = prepared(request, recipe, report)
+        if name in components:
+            graphs.append(write_graph(request, folder, report))
+        else:
+            graphs.append(write_hop_graph(request, name, folder))
+    return graphs
+
+
 def _request(served: ServedPlans, component: Component) -> ExportRequest:
+    return _network_request(
+        served.model_dir,
+        served.spec,
+        component,
+        served.hop_frames,
+        served.buckets,
+        served.precision,
+    )
+
+
+def _network_request(
+    model_dir: Path,
+    spec: ModelSpec,
+    component: Component,
+    hop: int,
+    batches: tuple[int, ...],
+    precision: Precision,
+) -> ExportRequest:
     """The request for a network, as hops run it: the U-Net's frames and rows are not the hop's."""
-    spec, hop, batches = served.spec, served.hop_frames, served.buckets
     if component == "unet":
-        batches = tuple(bucket * branches_of(spec) for bucket in batches)
+        batches = tuple(batch * branches_of(spec) for batch in batches)
         hop = network_frames(spec, hop)
-    return ExportRequest(served.model_dir, spec, component, hop, batches, served.precision)
+    return ExportRequest(model_dir, spec, component, hop, batches, precision)
 
 
 def _drawn(graph: Graph) -> list[Tensor]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu_tensorrt
-from benchmarks.gpu_tensorrt import Case, cases, main, measured
+from benchmarks.gpu_tensorrt import RESERVE_S, Case, cases, main, measured
+from benchmarks.measure import Deadline
 from benchmarks.plan_figures import NETWORKS, Device
 from engine.plan_runtime.hop_way import plans_of
 from tests.fake_plans import FakeGpu, Machine
@@ -121,14 +122,16 @@ def test_what_a_runtime_refuses_is_in_the_table_in_its_words_and_the_others_go_o
 
 
 def test_a_case_gets_the_time_that_the_others_leave_and_none_begins_without(
-    fake: FakeMachine, tmp_path: Path
+    fake: FakeMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ["--runtimes", "tensorrt", "tensorrt_rtx", "--minutes"]
-    figures = figures_of(fake, tmp_path, *names, "0")
+    names = ["--runtimes", "tensorrt", "tensorrt_rtx"]
+    monkeypatch.setattr(Deadline, "left_s", lambda deadline: RESERVE_S - 1)
+    figures = figures_of(fake, tmp_path, *names)
     assert fake.given == [] and figures["skipped"] == ["tensorrt:f32", "tensorrt_rtx:f32"]
-    figures_of(fake, tmp_path, *names, "5")
-    (_, first), (_, last) = fake.given
-    assert 200 < first <= 300 - gpu_tensorrt.RESERVE_S < last <= 300
+    monkeypatch.setattr(Deadline, "left_s", lambda deadline: 300.0)
+    fake.machine.gpu.api.refuse_data = b"hop_start"  # the first plan: nothing is measured
+    figures_of(fake, tmp_path, *names)
+    assert fake.given == [("tensorrt:f32", 300 - RESERVE_S), ("tensorrt_rtx:f32", 300)]
 
 
 def test_torch_and_aoti_have_no_f8_and_what_is_wanted_most_comes_first() -> None:
