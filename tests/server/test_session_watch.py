@@ -12,7 +12,7 @@ from server import session, session_watch, sessions
 from server.config import Settings
 from server.message_rate import SocketRate
 from server.metrics import Metrics
-from server.protocol import Percentiles, StartMessage, Stats
+from server.protocol import Percentiles, ServerMessage, StartMessage, Stats
 from server.silence import heard_within_s
 from server.socket_peer import SocketPeer
 from server.tracks import SoundOut, VideoOut
@@ -40,7 +40,7 @@ class Peer:
     def __init__(self, clock: Clock, until: float) -> None:
         self._clock = clock
         self._until = until
-        self.sent: list[Stats] = []
+        self.sent: list[ServerMessage] = []
 
     async def close(self) -> None:
         self._clock.now += 5.0
@@ -48,7 +48,7 @@ class Peer:
     async def packets_received(self) -> int:
         return int(min(self._clock.now, self._until) * 50)
 
-    def send(self, message: Stats) -> None:
+    def send(self, message: ServerMessage) -> None:
         self.sent.append(message)
 
 
@@ -67,7 +67,7 @@ class SocketClient:
             cast(Any, self), start, "avatar", unused, cast(Any, None), lambda _: None
         )
         self._peer._rate = SocketRate(window_ms=0, clock=clock.monotonic)
-        self.sent: list[Stats] = []
+        self.sent: list[ServerMessage] = []
 
     async def receive(self) -> dict[str, Any]:
         """What the server's end reads."""
@@ -80,7 +80,7 @@ class SocketClient:
             self._peer._messages.get_nowait()  # the pong
         return await self._peer.packets_received()
 
-    def send(self, message: Stats) -> None:
+    def send(self, message: ServerMessage) -> None:
         self.sent.append(message)
 
     async def close(self) -> None:
@@ -168,7 +168,7 @@ def test_a_client_that_vanishes_is_told_once_a_second_in_case_it_still_hears(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, peer, _ = _watch(monkeypatch, vanishes_after_s=100)
-    told = [message for message in peer.sent if message.stalled]
+    told = [message for message in peer.sent if isinstance(message, Stats) and message.stalled]
     assert len(told) == pytest.approx(11, abs=1)
 
 
