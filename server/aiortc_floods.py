@@ -22,6 +22,9 @@ from server.message_rate import RateLimit
 RESENT_BURST = 1024  # as many as are kept
 RESENT_PER_S = 300.0  # a fifth of a picture's packets at the highest bitrate
 
+SOUND_BURST = 400  # packets; two seconds of lost network hold back 200 of 10 ms
+SOUND_PER_S = 200.0  # each is decoded and resampled, whatever is in it
+
 STREAMS = 64  # of SCTP; a call has one data channel
 FRAGMENTS = 256  # of one stream, of messages whose end has not come; a message is 16 KiB
 FRAGMENT_BYTES = 128 << 10  # of all streams
@@ -51,6 +54,17 @@ def is_too_large(codec: str, data: bytes) -> bool:
         return False
     width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (6, 8))
     return width * height > MAX_CAMERA_PIXELS
+
+
+# --- sound -----------------------------------------------------------------------
+
+
+def takes_sound(receiver: Any) -> bool:
+    """Counts a packet of sound; whether its receiver is to decode it."""
+    budget: RateLimit | None = getattr(receiver, "_lipwire_sound", None)
+    if budget is None:
+        budget = receiver._lipwire_sound = RateLimit(SOUND_BURST, SOUND_PER_S)
+    return budget.allows()
 
 
 # --- packets to send again -------------------------------------------------------

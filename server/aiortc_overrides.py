@@ -59,6 +59,7 @@ from server.aiortc_floods import (
     is_too_large,
     receive_data_chunk,
     retransmit,
+    takes_sound,
 )
 from server.aiortc_jitter import (
     KEYFRAME_INTERVAL_S,
@@ -109,6 +110,8 @@ async def handle_rtp_packet(
     codec = receiver._RTCRtpReceiver__codecs.get(packet.payload_type)
     requests = receiver._RTCRtpReceiver__nack_generator
     buffer = receiver._RTCRtpReceiver__jitter_buffer
+    if isinstance(buffer, SoundJitterBuffer) and not takes_sound(self):
+        return
     if codec is not None and is_rtx(codec):
         codec = receiver._RTCRtpReceiver__codecs.get(codec.parameters.get("apt"))
         if isinstance(requests, Retransmissions) and len(packet.payload) >= 2:

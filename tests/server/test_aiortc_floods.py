@@ -7,6 +7,7 @@ import queue
 import struct
 import threading
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -108,6 +109,19 @@ def test_packets_are_sent_again_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -
     now = 1.0
     assert asyncio.run(ask(6000)) == floods.RESENT_PER_S
     assert overrides.REPLACEMENTS.count((RTCRtpSender, "_retransmit", floods.retransmit)) == 1
+
+
+def test_sound_is_decoded_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Receiver:
+        pass
+
+    now = 0.0
+    monkeypatch.setattr(floods, "RateLimit", partial(RateLimit, clock=lambda: now))
+    receiver, other = Receiver(), Receiver()
+    assert sum(floods.takes_sound(receiver) for _ in range(5000)) == floods.SOUND_BURST
+    now = 1.0
+    assert sum(floods.takes_sound(receiver) for _ in range(5000)) == floods.SOUND_PER_S
+    assert floods.takes_sound(other), "each call has its own"
 
 
 class _Channel:
