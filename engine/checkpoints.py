@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from engine.models.whisper import WhisperEncoder
 
 BUNDLED = "bundled"
+MODELS_VARIABLE = "LIPWIRE_MODELS_DIR"
 _BUNDLED_DIR = Path(__file__).parent / "bundled" / "model"
 _HASH_BLOCK_BYTES = 1 << 20
 
@@ -40,7 +41,7 @@ def models_dir() -> Path:
 
     `LIPWIRE_MODELS_DIR`, else `lipwire/models` in the user's data folder (XDG).
     """
-    if chosen := os.environ.get("LIPWIRE_MODELS_DIR"):
+    if chosen := os.environ.get(MODELS_VARIABLE):
         return Path(chosen).expanduser()
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local" / "share") / "lipwire" / "models"

@@ -8,10 +8,12 @@ The TOML file holds the same names as this class, at its top level.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,11 +27,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from engine.checkpoints import MODELS_VARIABLE
 from engine.errors import ConfigError
 from engine.plans.cache import DEFAULT_MAX_BYTES, PlanCache
 from engine.spec import CarryMode, ReferenceMode, StartMode
 from server.logs import LogFormat
 from server.origins import is_loopback
+from server.token_secret import VARIABLE as TOKEN_SECRET_VARIABLE
 from server.token_secret import default_secret_path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -39,6 +43,7 @@ STREAMS_CORE = "server.engine_streams:StreamsCore"
 PASSTHROUGH_CORE = "server.engine_core:PassthroughCore"
 
 ENVIRONMENT_PREFIX = "LIPWIRE_"
+OTHER_VARIABLES = (TOKEN_SECRET_VARIABLE, MODELS_VARIABLE)  # read, and no settings
 ICE_URL = re.compile(r"(stun|turn)s?:[A-Za-z0-9.:\[\]_-]+(\?transport=(udp|tcp))?")
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -314,6 +319,25 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         )
         where = f" ({config} and LIPWIRE_* are read too)" if config else " (LIPWIRE_* is read too)"
         raise ConfigError(f"expected usable settings, got {problems}{where}") from error
+
+
+def unread_variables(environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each `LIPWIRE_*` variable that nothing reads, with the name it is nearest to.
+
+    No error: Kubernetes gives the containers beside a service called lipwire such variables of its
+    own.
+    """
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+    known.update(OTHER_VARIABLES)
+    names = (name for name in environment if name.upper().startswith(ENVIRONMENT_PREFIX))
+    sentences = []
+    for name in sorted(names):
+        if name.upper() in known:
+            continue
+        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        sentences.append(f"{name} is no setting and is ignored{meant}")
+    return sentences
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

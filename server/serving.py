@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -11,7 +12,7 @@ from typing import Any
 
 from server.allocator import limit_arenas
 from server.app import create_app
-from server.config import Settings
+from server.config import Settings, unread_variables
 from server.gateway import Gateway
 from server.http_server import http_server, new_loop, until_hurried
 from server.logs import configure_logging
@@ -32,6 +33,8 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         OSError: the address cannot be bound.
     """
     configure_logging(settings.log_level, settings.log_format)
+    for sentence in unread_variables(os.environ):
+        logger.warning(sentence)
     limit_arenas()
     serving = _serve if settings.gateways == 1 else _supervise
     uvloop_runner = asyncio.Runner(loop_factory=new_loop)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.errors import ConfigError
-from server.config import BUNDLED_AVATARS, load_settings
+from server.config import BUNDLED_AVATARS, load_settings, unread_variables
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,21 @@ def test_an_unusable_environment_says_what_is_wrong(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LIPWIRE_PORT", "many")
     with pytest.raises(ConfigError, match=r"port.*LIPWIRE_"):
         load_settings()
+
+
+def test_a_variable_that_nothing_reads_is_told_with_the_name_it_is_nearest_to() -> None:
+    environment = {
+        "LIPWIRE_MAX_SESSION": "4",
+        "LIPWIRE_SERVICE_HOST": "10.0.0.1",
+        "LIPWIRE_TOKEN_SECRET": "s",
+        "LIPWIRE_MODELS_DIR": "models",
+        "lipwire_port": "9000",
+        "PATH": "bin",
+    }
+    assert unread_variables(environment) == [
+        "LIPWIRE_MAX_SESSION is no setting and is ignored; did you mean LIPWIRE_MAX_SESSIONS?",
+        "LIPWIRE_SERVICE_HOST is no setting and is ignored",
+    ]
 
 
 def test_the_turn_secret_is_read_from_a_file(
