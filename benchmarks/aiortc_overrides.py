@@ -4,7 +4,8 @@
 
 A caller sends 25 marked pictures and a voice with clicks every second, an echo in another process
 sends them back (`benchmarks.echo`), and both ends run either aiortc as it comes or
-`server.aiortc_overrides`. Without loss, and with a share of all packets lost each way. The four
+`server.webrtc.aiortc_overrides`. Without loss, and with a share of all packets lost each way. The
+four
 cases are run in turn, so that what else the machine does befalls them alike.
 """
 
@@ -28,10 +29,10 @@ from benchmarks.caller import FPS, SOUND_HZ, Camera, Recording
 from benchmarks.echo import lose_packets
 from benchmarks.latency import CLICK_EVERY, HEARD_PEAK, Spread, speech_with_clicks
 from benchmarks.report import here
-from server import aiortc_overrides
 from server.client.capture import Microphone
 from server.client.webrtc_connection import Connection
 from server.config import REPOSITORY
+from server.webrtc import aiortc_overrides
 
 SETTLE_S = 3.0
 SIZES = {"256": (256, 256), "512": (512, 512), "640x480": (640, 480)}

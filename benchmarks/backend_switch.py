@@ -31,10 +31,10 @@ from benchmarks.quality.material import load_speeches
 from benchmarks.report import here
 from benchmarks.server_starts import MOVED, SWITCHED, starting_server
 from benchmarks.switch_pictures import Switches, draw_switches
-from server import aiortc_overrides
-from server.av_frames import VIDEO_CLOCK_HZ
 from server.client.capture import I16, Microphone
+from server.media.av_frames import VIDEO_CLOCK_HZ
 from server.protocol import Stats
+from server.webrtc import aiortc_overrides
 
 AROUND_S = 2.0  # before and after the switch
 FIRST_S = 30.0  # for the first picture, on a machine that builds a plan

@@ -49,11 +49,11 @@ from benchmarks.report import here
 from benchmarks.resting_mouth import Judge, RestingMouth
 from benchmarks.server_watch import read_metrics
 from engine.media import FRAME_SAMPLES, U8
-from server import aiortc_overrides
 from server.client.capture import I16
 from server.client.errors import CallRefused
 from server.config import BUNDLED_AVATARS
-from server.media_clock import TICK_HZ, TICKS_PER_SAMPLE
+from server.media.media_clock import TICK_HZ, TICKS_PER_SAMPLE
+from server.webrtc import aiortc_overrides
 
 CASES: tuple[str, ...] = ("websocket", "webrtc", "live")
 TONE_HZ, TONE_PEAK = 3000, 500  # -36 dBFS

@@ -26,8 +26,8 @@ import numpy as np
 from benchmarks.caller import SOUND_HZ, recorded_call
 from benchmarks.latency import Processes, start_server
 from benchmarks.report import here
-from server import aiortc_overrides
 from server.client.capture import Microphone
+from server.webrtc import aiortc_overrides
 
 SAMPLES = 10  # of memory over the run
 SETTLED_SHARE = 0.3  # of the run, until allocators hold what they need

@@ -2,7 +2,8 @@
 
     python -m benchmarks.clock_drift --hours 8 --ppm 200
 
-The real timeline and playout of the server (`server.timeline`, `server.playout`) are driven
+The real timeline and playout of the server (`server.media.timeline`, `server.media.playout`) are
+driven
 with packets from a client whose clock is fast or slow, that arrive late, in bursts and with
 holes, and with hops of an engine that needs its time. Time is an argument of both, so that eight
 hours take seconds. Nothing is random that a seed does not fix.
@@ -23,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import here
-from server.media_clock import FRAME_TICKS, SOUND_TICKS, TICK_HZ, TICKS_PER_MS, to_ms
-from server.playout import DelayControl, Playout, PlayoutFrame, SoundRelease, VideoRelease
-from server.timeline import I16, SpeechTimeline
+from server.media.media_clock import FRAME_TICKS, SOUND_TICKS, TICK_HZ, TICKS_PER_MS, to_ms
+from server.media.playout import DelayControl, Playout, PlayoutFrame, SoundRelease, VideoRelease
+from server.media.timeline import I16, SpeechTimeline
 
 PACKET_TICKS = 2 * SOUND_TICKS  # 40 ms: one picture's sound, the largest step that pairs both
 HOP_FRAMES = 4

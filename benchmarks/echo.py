@@ -21,7 +21,7 @@ from aiortc import (
 )
 from av import AudioFrame
 
-from server import aiortc_overrides
+from server.webrtc import aiortc_overrides
 
 
 class Echo(MediaStreamTrack):

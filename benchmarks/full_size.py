@@ -45,9 +45,9 @@ from engine.models.weight_files import WeightFile, write_safetensors
 from engine.models.whisper import sinusoids
 from engine.published import LATENTSYNC_1_5, HubFile, PublishedModel
 from engine.spec import CodecSpec, ModelSpec
-from server.fetch import fetch
-from server.hub import Progress
-from server.model_folder import DOWNLOADS, FetchOptions
+from server.commands.fetch import fetch
+from server.commands.hub import Progress
+from server.commands.model_folder import DOWNLOADS, FetchOptions
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "latentsync"
 MANIFESTS = ("unet_stage2_manifest", "unet_stage2_efficient_manifest")

@@ -25,9 +25,9 @@ import httpx
 
 from benchmarks.caller import an_offer
 from benchmarks.report import here
-from server.app import create_app
+from server.api.app import create_app
+from server.api.gateway import Gateway
 from server.config import Settings
-from server.gateway import Gateway
 
 SETTLED = 200  # offers until everything that is opened once has been
 SAMPLES = 10  # of descriptors and memory over the run

@@ -37,18 +37,19 @@ from numpy.typing import NDArray
 
 from benchmarks.observed_server import allocator_mb
 from benchmarks.report import here
-from server import session_media, socket_peer
-from server.av_frames import VIDEO_TIME_BASE
-from server.engine_host import EngineHost
-from server.engine_messages import Mode
+from server.engine_link.host import EngineHost
+from server.engine_link.messages import Mode
 from server.logs import SessionLog
-from server.media_clock import TICK_HZ, TICKS_PER_MS
-from server.metrics import Metrics
+from server.media import session_media
+from server.media.av_frames import VIDEO_TIME_BASE
+from server.media.media_clock import TICK_HZ, TICKS_PER_MS
+from server.media.session_media import MediaLimits, SessionMedia
+from server.metrics.counters import Metrics
 from server.protocol import ErrorMessage, ProtocolError, StartMessage
-from server.session_media import MediaLimits, SessionMedia
-from server.socket_codecs import H264Encoder, PictureDecoder, encode_jpeg
-from server.socket_peer import SocketPeer
-from server.wire import HEADER, Codec, Packet, PacketType, decode_packet, encode_packet
+from server.websocket import socket_peer
+from server.websocket.socket_codecs import H264Encoder, PictureDecoder, encode_jpeg
+from server.websocket.socket_peer import SocketPeer
+from server.websocket.wire import HEADER, Codec, Packet, PacketType, decode_packet, encode_packet
 
 STEP = 10 * TICKS_PER_MS  # the clock's, a message
 WINDOW = TICK_HZ // 2

@@ -28,8 +28,8 @@ from benchmarks.latency import clip_pictures, speech_with_clicks
 from benchmarks.report import here
 from benchmarks.server_watch import ProcessReading, WatchedServer, watched_server
 from benchmarks.soak_calls import Callers, Material
-from server import aiortc_overrides
 from server.config import BUNDLED_AVATARS
+from server.webrtc import aiortc_overrides
 
 PLACES = 6
 SPEECH_S = 10.0

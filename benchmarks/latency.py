@@ -32,10 +32,10 @@ from av.audio.resampler import AudioResampler
 
 from benchmarks.caller import SOUND_HZ, Camera, Received, RecordedCall, recorded_call
 from benchmarks.report import BarPlot, Report, Section, Table, cpu_name, here, write_report
-from server import aiortc_overrides
 from server.client.capture import I16, U8, Microphone
 from server.protocol import Stats
-from server.wire import US_PER_S
+from server.webrtc import aiortc_overrides
+from server.websocket.wire import US_PER_S
 
 START_TIMEOUT_S = 120.0
 SETTLE_S = 3.0  # left out of every percentile: connecting, first delay

@@ -35,10 +35,10 @@ from benchmarks.caller import RecordedCall, an_offer, recorded_call
 from benchmarks.latency import Processes, speech_with_clicks, start_server
 from benchmarks.load_causes import Causes, CauseWatch
 from benchmarks.report import BarPlot, Report, Section, Table, cpu_name, here, write_report
-from server import aiortc_overrides
 from server.client.capture import Microphone
 from server.client.errors import CallRefused
 from server.protocol import Stats
+from server.webrtc import aiortc_overrides
 
 KNOCK_INTERVAL_S = 0.5
 SETTLE_S = 5.0  # after the last call: connecting, first delay

@@ -29,11 +29,11 @@ from typing import Any, Literal
 from benchmarks.caller import recorded_call
 from benchmarks.report import here
 from benchmarks.server_watch import ProcessReading
+from server.capacity.places import OwnPlaces
 from server.client.webrtc_call import open_call
 from server.config import Settings
-from server.datagram_guard import DatagramGuard
-from server.places import OwnPlaces
 from server.serving import serve
+from server.webrtc.datagram_guard import DatagramGuard
 
 Kind = Literal["nothing", "stranger", "peer"]
 AVATAR = "anna"

@@ -33,11 +33,11 @@ from benchmarks.spoken import speech_in_rooms
 from benchmarks.tapped_server import read_tap
 from engine.avatar import load_avatar, loop_index
 from engine.media import FPS, U8
-from server import aiortc_overrides
 from server.client.webrtc_call import WebRtcCall, open_call
 from server.client.webrtc_connection import ReceivedPicture
 from server.config import BUNDLED_AVATARS
-from server.wire import US_PER_S
+from server.webrtc import aiortc_overrides
+from server.websocket.wire import US_PER_S
 
 EVERY = 3  # pictures that are compared
 BEGINS_S = 2.0  # of a call, left out: the first key frame, and estimates that are made of nothing

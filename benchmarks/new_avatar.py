@@ -28,10 +28,10 @@ from benchmarks.latency import Spread
 from benchmarks.report import here
 from engine.media import F32, FPS, FRAME_SAMPLES
 from server.config import BUNDLED_AVATARS, Settings
-from server.engine_host import EngineHost
-from server.engine_messages import HopReady
-from server.engine_settings import engine_settings
-from server.engine_stream import EngineFrame, EngineStream
+from server.engine_link.host import EngineHost
+from server.engine_link.messages import HopReady
+from server.engine_link.settings import engine_settings
+from server.engine_link.stream import EngineFrame, EngineStream
 
 QUIET_S = 4.0  # before each newcomer
 AVATAR = "anna"

@@ -15,7 +15,7 @@ from enum import IntEnum
 from typing import Self
 from urllib.parse import urlsplit
 
-from server.wire import SUBPROTOCOL
+from server.websocket.wire import SUBPROTOCOL
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 MASK = b"\x37\xfa\x21\x3d"

@@ -36,9 +36,9 @@ from av import AudioFrame, VideoFrame
 from benchmarks.caller import BLOCK_SAMPLES, FPS, MARK_BITS, SOUND_HZ, draw_mark, read_mark
 from benchmarks.latency import HEARD_PEAK, start_server
 from benchmarks.report import here
-from server import aiortc_overrides
 from server.config import REPOSITORY
 from server.protocol import CHANNEL
+from server.webrtc import aiortc_overrides
 
 CLICK_EVERY_S = 2.0  # of the client's clock; longer than any delay
 CLICK_PEAK = 26_000

@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 
 from engine.media import FPS, U8
-from server.av_frames import mono_from_frame
 from server.client import socket_call, webrtc_call
 from server.client.capture import I16
 from server.client.webrtc_connection import ReceivedPicture, ReceivedSound
+from server.media.av_frames import mono_from_frame
 from server.protocol import InterruptedMessage
-from server.wire import Packet, PacketType
+from server.websocket.wire import Packet, PacketType
 
 Transport = Literal["websocket", "webrtc"]
 

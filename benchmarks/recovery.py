@@ -33,9 +33,9 @@ import numpy as np
 from benchmarks.caller import BLOCK_SAMPLES, SOUND_HZ, Camera, RecordedCall, recorded_call
 from benchmarks.latency import CLOCK_TICKS, Spread, clip_pictures, start_server
 from benchmarks.report import here
-from server import aiortc_overrides
 from server.client.capture import Microphone
 from server.config import BUNDLED_AVATARS
+from server.webrtc import aiortc_overrides
 
 POLL_S = 0.1
 RECOVER_TIMEOUT_S = 120.0

@@ -18,14 +18,14 @@ from typing import Any
 import aioice.ice
 
 from benchmarks.call_phases import steady_noise
-from server import aiortc_overrides
 from server.client.errors import CallEnded
 from server.client.socket_call import SocketCall
 from server.client.socket_call import open_call as open_socket_call
 from server.client.webrtc_call import WebRtcCall
 from server.client.webrtc_call import open_call as open_webrtc_call
 from server.client.webrtc_connection import ReceivedPicture, ReceivedSound
-from server.wire import US_PER_S, Packet, PacketType
+from server.webrtc import aiortc_overrides
+from server.websocket.wire import US_PER_S, Packet, PacketType
 
 WORDS = ("deaf", "slow")
 SPEECH_S = 120.0

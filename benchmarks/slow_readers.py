@@ -37,9 +37,9 @@ from benchmarks.call_phases import Watched, steady_noise, watch
 from benchmarks.caller import FPS, recorded_call
 from benchmarks.report import here
 from benchmarks.server_watch import ProcessReading, WatchedServer, watched_server
-from server import aiortc_overrides
 from server.client.capture import Microphone
 from server.config import REPOSITORY
+from server.webrtc import aiortc_overrides
 
 TRANSPORTS = ("websocket", "webrtc")
 WAYS = ("slow", "deaf", "stopped", "killed", "closed")

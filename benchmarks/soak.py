@@ -34,8 +34,8 @@ from benchmarks.memory_trend import Trend, trend
 from benchmarks.report import here
 from benchmarks.server_watch import ProcessReading, WatchedServer, watched_server
 from benchmarks.soak_calls import Callers, Material
-from server import aiortc_overrides
 from server.config import BUNDLED_AVATARS
+from server.webrtc import aiortc_overrides
 
 EVERY_S = 10.0
 BLOCK_S = 240.0

@@ -21,7 +21,7 @@ from benchmarks.caller import SOUND_HZ, Camera, RecordedCall, an_offer, recorded
 from benchmarks.fuzz_offers import mutate_offer
 from server.client.capture import I16, U8, Microphone
 from server.client.socket_call import SocketCall, open_call
-from server.wire import MAX_PACKET_BYTES, SUBPROTOCOL, US_PER_S, Packet, PacketType
+from server.websocket.wire import MAX_PACKET_BYTES, SUBPROTOCOL, US_PER_S, Packet, PacketType
 
 INTERRUPT_EVERY_S = 13.0
 RESUME_EVERY_S = 60.0

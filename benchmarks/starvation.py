@@ -36,9 +36,9 @@ from benchmarks.caller import FPS, Camera, an_offer, recorded_call
 from benchmarks.cpu_squeeze import neighbours, quota
 from benchmarks.latency import clip_pictures, start_server
 from benchmarks.report import here
-from server import aiortc_overrides
 from server.client.capture import Microphone
 from server.config import BUNDLED_AVATARS
+from server.webrtc import aiortc_overrides
 
 FREE_PLACES = 2
 SETTLE_S = 5.0

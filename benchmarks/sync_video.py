@@ -24,7 +24,7 @@ from engine.errors import LipwireError
 from engine.face.detect import open_detector
 from engine.face.track import FaceTracker
 from engine.media import F32
-from server.media_files import SoundFile, VideoFile
+from server.media.media_files import SoundFile, VideoFile
 from training.sync_clips import mouth_spans, video_score
 from training.sync_network import load_expert
 from training.sync_score import REACH

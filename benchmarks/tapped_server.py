@@ -16,10 +16,10 @@ import numpy as np
 from av import VideoFrame
 
 from engine.media import FPS, U8
-from server.av_frames import VIDEO_CLOCK_HZ
 from server.cli import main
-from server.session_media import SessionMedia
-from server.tracks import PlayoutTrack, VideoOut
+from server.media.av_frames import VIDEO_CLOCK_HZ
+from server.media.session_media import SessionMedia
+from server.media.tracks import PlayoutTrack, VideoOut
 
 HEADER = np.dtype([("frame", "<i8"), ("height", "<i4"), ("width", "<i4")])
 

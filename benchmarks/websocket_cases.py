@@ -14,7 +14,7 @@ from typing import Final
 
 from benchmarks.raw_websocket import Opcode, close_frame, frame
 from server.protocol import MAX_MESSAGE_BYTES
-from server.wire import MAX_PACKET_BYTES
+from server.websocket.wire import MAX_PACKET_BYTES
 
 CONTINUATION, TEXT, BINARY = Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY
 CLOSE, PING, PONG = Opcode.CLOSE, Opcode.PING, Opcode.PONG

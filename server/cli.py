@@ -94,43 +94,43 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
 
     render = _add(commands, "render", "lip-sync a file", RENDER_EXAMPLE)
     if command == "render":
-        from server.render import add_render_arguments, run_render
+        from server.commands.render import add_render_arguments, run_render
 
         add_render_arguments(render)
         render.set_defaults(run=run_render)
 
     fetch = _add(commands, "fetch", "bring a published model", FETCH_EXAMPLE)
     if command == "fetch":
-        from server.fetch import add_fetch_arguments, run_fetch
+        from server.commands.fetch import add_fetch_arguments, run_fetch
 
         add_fetch_arguments(fetch)
         fetch.set_defaults(run=run_fetch)
 
     avatar = _add(commands, "avatar", "list, add and remove avatars", AVATAR_EXAMPLE)
     if command == "avatar":
-        from server.avatar_command import add_avatar_arguments
+        from server.commands.avatar_command import add_avatar_arguments
 
         actions = avatar.add_subparsers(dest="action", metavar="action", required=True)
         add_avatar_arguments(actions, AVATAR_EXAMPLE)
 
     plans = _add(commands, "plans", "compiled graphs: list, prune, build ahead", PLANS_EXAMPLE)
     if command == "plans":
-        from server.plans import add_plans_arguments, run_plans
+        from server.commands.plans import add_plans_arguments, run_plans
 
         add_plans_arguments(plans)
         plans.set_defaults(run=run_plans)
 
     token = _add(commands, "token", "make a token for callers", TOKEN_EXAMPLE)
     if command == "token":
-        from server.token_command import add_token_arguments, run_token
+        from server.commands.token_command import add_token_arguments, run_token
 
         add_token_arguments(token)
         token.set_defaults(run=run_token)
 
     doctor = _add(commands, "doctor", "say what this machine can run", DOCTOR_EXAMPLE)
     if command == "doctor":
-        from server.doctor import add_doctor_arguments
-        from server.doctor import run as run_doctor
+        from server.commands.doctor import add_doctor_arguments
+        from server.commands.doctor import run as run_doctor
 
         add_doctor_arguments(doctor)
         doctor.set_defaults(run=run_doctor)

@@ -31,16 +31,16 @@ from engine.checkpoints import MODELS_VARIABLE
 from engine.errors import ConfigError
 from engine.plans.cache import DEFAULT_MAX_BYTES, PlanCache
 from engine.spec import CarryMode, ReferenceMode, StartMode
+from server.access.origins import is_loopback
+from server.access.token_secret import VARIABLE as TOKEN_SECRET_VARIABLE
+from server.access.token_secret import default_secret_path
 from server.logs import LogFormat
-from server.origins import is_loopback
-from server.token_secret import VARIABLE as TOKEN_SECRET_VARIABLE
-from server.token_secret import default_secret_path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUNDLED_AVATARS = REPOSITORY / "engine" / "bundled" / "avatars"
 CLIENT_WEB = REPOSITORY / "client_web"
-STREAMS_CORE = "server.engine_streams:StreamsCore"
-PASSTHROUGH_CORE = "server.engine_core:PassthroughCore"
+STREAMS_CORE = "server.engine_process.streams:StreamsCore"
+PASSTHROUGH_CORE = "server.engine_process.core:PassthroughCore"
 
 ENVIRONMENT_PREFIX = "LIPWIRE_"
 OTHER_VARIABLES = (TOKEN_SECRET_VARIABLE, MODELS_VARIABLE)  # read, and no settings

@@ -11,13 +11,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from server.allocator import limit_arenas
-from server.app import create_app
+from server.api.app import create_app
+from server.api.gateway import Gateway
+from server.api.http_server import http_server, new_loop, until_hurried
+from server.api.starting import answering_meanwhile
 from server.config import Settings, unread_variables
-from server.gateway import Gateway
-from server.http_server import http_server, new_loop, until_hurried
+from server.gateways.supervisor import Supervisor
 from server.logs import configure_logging
-from server.starting import answering_meanwhile
-from server.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from av import VideoFrame
 
-from server.aiortc_encoders import tuned_encoder
+from server.webrtc.aiortc_encoders import tuned_encoder
 
 VP8 = RTCRtpCodecParameters(mimeType="video/VP8", clockRate=90_000, payloadType=97)
 H264 = RTCRtpCodecParameters(mimeType="video/H264", clockRate=90_000, payloadType=99)

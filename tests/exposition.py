@@ -12,13 +12,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine.backends.availability import BackendChoice, PassedOver
 from engine.plans.cache import PlanCache
-from server.backend_metrics import BackendCollector
-from server.engine_messages import EngineCounts, EngineReady
-from server.engine_metrics import EngineCollector
-from server.gateway_messages import GatewayState, ServerState
-from server.gateway_metrics import merge
-from server.metrics import Metrics
-from server.plan_metrics import PlanCollector
+from server.engine_link.messages import EngineCounts, EngineReady
+from server.gateways.messages import GatewayState, ServerState
+from server.gateways.metrics import merge
+from server.metrics.backend import BackendCollector
+from server.metrics.counters import Metrics
+from server.metrics.engine import EngineCollector
+from server.metrics.plans import PlanCollector
 
 STATE = ServerState((GatewayState(0, True, 0, 0),), 0, 1, None, 0)
 PASSED = (PassedOver("torch-cuda", "driver", "it is broken", "mend it"),)

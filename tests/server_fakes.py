@@ -20,8 +20,8 @@ from engine.backends.availability import BackendChoice, PassedOver
 from engine.errors import ModelError, StreamError
 from engine.media import F32, Picture
 from engine.plans.events import PlanEvent
-from server.engine_core import PassthroughCore, SessionFrames
-from server.engine_messages import EngineReady, EngineSettings, OpenSession
+from server.engine_link.messages import EngineReady, EngineSettings, OpenSession
+from server.engine_process.core import PassthroughCore, SessionFrames
 
 CRASH = np.full(320, 0.75, np.float32)  # sound that kills the engine process
 REFUSE = np.full(320, 0.5, np.float32)  # sound that breaks one stream

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from engine.errors import AudioFormatError, VideoFormatError
 from engine.media import FPS
-from server.av_frames import VIDEO_CLOCK_HZ, VIDEO_TIME_BASE, frame_from_sound
-from server.media_clock import SOUND_TICKS, TICK_HZ
+from server.media.av_frames import VIDEO_CLOCK_HZ, VIDEO_TIME_BASE, frame_from_sound
+from server.media.media_clock import SOUND_TICKS, TICK_HZ
 
 I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]

@@ -1,7 +1,7 @@
 """Media time of received RTP timestamps.
 
 An RTP timestamp counts from a random origin. A sender report ties one of them to an NTP time,
-and the server dates its reports by media time on both tracks (`server.aiortc_overrides`), so
+and the server dates its reports by media time on both tracks (`server.webrtc.aiortc_overrides`), so
 that sound and picture of one NTP time belong together.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from aiortc import RTCRtpReceiver
 
-from server.wire import US_PER_S
+from server.websocket.wire import US_PER_S
 
 
 class MediaDates:

@@ -23,7 +23,7 @@ from websockets.typing import Subprotocol
 
 from server.client.errors import CallEnded, CallError, ending, refusal
 from server.client.patience import once_let_in
-from server.media_clock import TICK_HZ
+from server.media.media_clock import TICK_HZ
 from server.protocol import (
     AudioCodec,
     ClientMessage,
@@ -43,8 +43,8 @@ from server.protocol import (
     decode_server,
     encode_message,
 )
-from server.socket_opus import OpusEncoder
-from server.wire import (
+from server.websocket.socket_opus import OpusEncoder
+from server.websocket.wire import (
     KEY_FRAME,
     MAX_PACKET_BYTES,
     SUBPROTOCOL,
@@ -248,7 +248,7 @@ async def open_call(
 
     Args:
         url: of the server, such as `http://localhost:8080`.
-        audio: how sound travels both ways; `server.socket_opus.OpusDecoder` decodes Opus.
+        audio: how sound travels both ways; `server.websocket.socket_opus.OpusDecoder` decodes Opus.
         rate_hz: of the speech that is given and of the sound that comes back; of Opus 48,000.
         headers: more HTTP headers, a token for one.
         patience_s: for how long to ask again, when the server says so, where it takes no call.

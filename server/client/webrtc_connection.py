@@ -18,9 +18,9 @@ from aiortc.mediastreams import MediaStreamError
 from av import AudioFrame, Packet, VideoFrame
 from av.frame import Frame
 
-from server.av_frames import VIDEO_CLOCK_HZ
 from server.client.media_dates import MediaDates
-from server.media_clock import TICK_HZ
+from server.media.av_frames import VIDEO_CLOCK_HZ
+from server.media.media_clock import TICK_HZ
 from server.protocol import (
     CHANNEL,
     ClientMessage,

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import sync_video
 from engine.face.tracked import Tracked, TrackedFace
 from engine.media import F32, Picture
-from server.media_files import Mp4Writer
+from server.media.media_files import Mp4Writer
 from tests.toy_expert import Levels
 from training.dataset import BUNDLED_FACE
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from server.auth import Scope, Tokens
+from server.access.auth import Scope, Tokens
 from tests.browser.page_actions import SHOW_FRAMES, problems_of, start
 from tests.browser.real_server import Server
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import promql_parser
 
-from server.metrics import Metrics
+from server.metrics.counters import Metrics
 from tests.exposition import exposed_labels, full_page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from server.app import create_app
+from server.api.app import create_app
+from server.api.gateway import Gateway
+from server.api.http_server import http_server
 from server.config import Settings
-from server.gateway import Gateway
-from server.http_server import http_server
 
 
 @asynccontextmanager

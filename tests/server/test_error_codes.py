@@ -28,7 +28,7 @@ CARRIERS = {
 def raised_codes() -> set[str]:
     """Codes in the source of the server, as constants."""
     codes = set()
-    for path in SERVER.glob("*.py"):
+    for path in SERVER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue

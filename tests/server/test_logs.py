@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from benchmarks.caller import recorded_call
-from server.app import create_app
-from server.auth import Tokens
+from server.access.auth import Tokens
+from server.api.app import create_app
+from server.api.gateway import Gateway
 from server.config import Settings
-from server.gateway import Gateway
 from server.logs import TEXT, JsonFormatter, SessionLog, TextFormatter, configure_logging
 from tests.server_fakes import make_avatar
 

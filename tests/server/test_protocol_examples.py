@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from server.protocol import CLIENT_TYPES, SERVER_TYPES, decode_client, decode_server, encode_message
-from server.wire import HEADER, Codec, Packet, PacketType, encode_packet
+from server.websocket.wire import HEADER, Codec, Packet, PacketType, encode_packet
 from tests.protocol_page import PAGE
 from tests.server.served import served
 from tests.server_fakes import make_avatar

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import MediaError
 from engine.media import FRAME_SAMPLES
-from server.media_files import Mp4Writer
+from server.media.media_files import Mp4Writer
 from tests.fakes import grey_picture
 from tests.toy_finetune import FRAMES, TOY_MODEL, write_toy_clips
 from tests.toy_takes import draw

@@ -14,7 +14,7 @@ from av import VideoFrame
 
 from engine.errors import AudioFormatError, VideoFormatError
 from server.client.capture import I16, U8, Microphone, open_camera
-from server.media_clock import SOUND_TICKS
+from server.media.media_clock import SOUND_TICKS
 from tests.server_fakes import make_avatar
 
 

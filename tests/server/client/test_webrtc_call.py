@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from av import VideoFrame
 
+from server.api.gateway import Gateway
 from server.client.capture import I16, U8
 from server.client.errors import CallEnded, CallError, CallRefused
 from server.client.webrtc_call import WAITING_EVENTS, open_call
 from server.client.webrtc_connection import Received, ReceivedPicture, ReceivedSound
-from server.gateway import Gateway
 from server.protocol import InterruptedMessage, PongMessage, Stats
 from tests.server.served import served
 from tests.server_fakes import make_avatar

@@ -1,0 +1,1 @@
+"""Calls, whatever carries them: begun, watched, ended."""

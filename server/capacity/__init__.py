@@ -1,0 +1,1 @@
+"""How many calls there may be: measured, reckoned, and given out as places."""

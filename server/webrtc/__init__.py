@@ -1,0 +1,1 @@
+"""Calls over WebRTC: negotiation, connections, and what is changed in aiortc."""
