@@ -91,7 +91,9 @@ class WarpingBackend(FakeBackend):
 
 def _spoken(backend: FakeBackend) -> list[RenderedFrame]:
     """Frames of speech, and those that fade out after it was interrupted."""
-    stream = Stream(backend, AvatarSource(fake_avatar()), StreamOptions(hop_frames=4))
+    stream = Stream(
+        backend, AvatarSource(fake_avatar()), StreamOptions(hop_frames=4, realtime=False)
+    )
     scheduler = Scheduler(backend)
     scheduler.add(stream)
     stream.push_audio(speech(12), generation=1)
