@@ -50,6 +50,9 @@ from server.webrtc.signaling import OfferRefused, Role, tune_answer
 from server.webrtc.trickle import IceFragment
 
 CLOSE_TIMEOUT_S = 5.0
+CHECKS_END_S = (
+    0.025  # aioice paces its ICE checks by 20 ms, and its connecting task ends at the next one
+)
 MAX_REFUSED_CHANNELS = 8  # each costs memory until the call ends
 CHANNEL_BACKLOG_BYTES = 65_536  # a client that reads nothing gets no more messages
 MAX_TRICKLED = 40  # candidates after the offer: each costs a check
@@ -198,11 +201,14 @@ class Peer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        checking = self._connection.iceConnectionState == "checking"
         try:
             await asyncio.wait_for(self._connection.close(), CLOSE_TIMEOUT_S)
         except Exception:  # noqa: BLE001 (a session's top level: logged, and the rest goes on)
             self._log.exception("the connection did not close cleanly")
             await self._force_close()
+        if checking:
+            await asyncio.sleep(CHECKS_END_S)
 
     async def _force_close(self) -> None:
         """Stops the transports one by one, so that no socket stays open."""
