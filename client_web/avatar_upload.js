@@ -9,6 +9,7 @@ const $ = (id) => document.getElementById(id);
 const POLL_MS = 400;
 const MIB = 2 ** 20;
 const dialog = $("upload");
+let settle = null; // ends the upload that is under way
 
 /**
  * Asks for a name, sends the file and waits until the server has made an avatar of it.
@@ -18,13 +19,16 @@ const dialog = $("upload");
  * @returns {Promise<string | null>} the avatar's name, or null when the user thought better of it
  */
 export function uploadAvatar(file, limitMiB) {
+  settle?.(null);
   const giveUp = new AbortController();
   const { signal } = giveUp;
   return new Promise((resolve) => {
     const preview = show(file);
     $("upload-form").addEventListener("submit", (event) => send(event), { signal });
     $("upload-cancel").addEventListener("click", () => dialog.close(), { signal });
-    dialog.addEventListener("close", () => end(null), { signal }); // Escape closes it too
+    // Escape closes it too. The event may come when the dialog is open again, for the next file.
+    dialog.addEventListener("close", () => dialog.open || end(null), { signal });
+    settle = end;
     if (file.size > limitMiB * MIB) {
       showRefusal(tooLarge(file.size / MIB, limitMiB));
       $("upload-go").disabled = true;
@@ -49,6 +53,7 @@ export function uploadAvatar(file, limitMiB) {
     }
 
     function end(name) {
+      settle = null;
       giveUp.abort();
       URL.revokeObjectURL(preview);
       dialog.close();
